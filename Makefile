@@ -1,0 +1,44 @@
+# Every target sets up what it needs; `make` alone lists the targets.
+SHELL := /bin/bash
+VENV := .venv
+UV := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
+MEMBERS := $(sort $(dir $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)))
+READY := $(VENV)/.ready
+PYTEST := $(VENV)/bin/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock lint unit test
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## .venv with the locked dependencies and every member of the workspace
+
+# uv brings nothing but itself; where the machine has none it goes into a folder of its own.
+$(VENV)-uv/bin/uv:
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "python3-venv is missing: install it (Debian: apt-get install python3-venv) and run make again"; exit 1; }
+	@python3 -m venv $(VENV)-uv
+	@$(VENV)-uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+# `uv pip sync` removes editable members, so they are installed after it, always.
+$(READY): requirements.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) | $(if $(findstring $(VENV)-uv,$(UV)),$(VENV)-uv/bin/uv)
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed as python3"; exit 1; }
+	@test -x $(VENV)/bin/python || $(UV) venv --quiet --python "$$(command -v python3)" $(VENV)
+	@$(UV) pip sync --quiet --python $(VENV)/bin/python --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(VENV)/bin/python --no-deps $(addprefix -e ,$(MEMBERS))
+	@touch $@
+
+lock: | $(if $(findstring $(VENV)-uv,$(UV)),$(VENV)-uv/bin/uv) ## requirements.lock anew from the pyproject files
+	@$(UV) export --quiet --all-packages --all-groups --no-emit-workspace --no-annotate --no-header --format requirements.txt -o requirements.lock
+
+lint: $(READY) ## ruff, mypy strict, import-linter
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy libs services tests tools demo
+	@$(VENV)/bin/lint-imports --no-timing 2>&1 | tail -n +1
+
+unit: $(READY) ## the unit tests alone, in seconds
+	@$(PYTEST) -q tests/unit
+
+test: lint ## everything: lint, unit, integration, e2e
+	@$(PYTEST) -q tests

@@ -1,0 +1,1 @@
+"""The PixCrawler command line and Python SDK."""

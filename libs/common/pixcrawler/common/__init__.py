@@ -1,0 +1,1 @@
+"""What every service shares: events, topics, the consumer loop, outbox, blobs, database."""

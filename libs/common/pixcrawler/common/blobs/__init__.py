@@ -1,0 +1,1 @@
+"""The blob store behind one small port; `open_blobs` picks the adapter by URL."""

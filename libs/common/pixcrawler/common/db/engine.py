@@ -1,0 +1,34 @@
+"""Connections: asyncpg through SQLAlchemy, fit for a transaction-mode pooler.
+
+No prepared statement outlives its transaction (unnamed ones only), nothing is set per session, and
+there is no LISTEN: limits that protect against paused processes belong to the roles (`roles.py`).
+"""
+
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+
+def connect(url: str, *, pool_size: int = 5, application: str = "pixcrawler") -> AsyncEngine:
+    """An engine; it connects when it is first used.
+
+    Args:
+        url: `postgresql+asyncpg://…`.
+        pool_size: Connections at most.
+        application: Shown in `pg_stat_activity`.
+    """
+    return create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": 10,
+            "command_timeout": 30,
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",
+            "server_settings": {"application_name": application},
+        },
+    )

@@ -1,0 +1,222 @@
+"""The tables, as SQLAlchemy Core metadata. One writer per table (see `OWNERS`); the others read.
+
+Migrations under `migrations/` build exactly this (a test compares them). Everything that has a
+`job_id` references `crawl_jobs` ON DELETE CASCADE, for the end of a deleted job's tombstone.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _now(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _job_id(*, primary_key: bool = False) -> Column[object]:
+    return Column(
+        "job_id",
+        Text,
+        ForeignKey("crawl_jobs.job_id", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+    )
+
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),  # the public part, shown in lists
+    Column("owner", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("secret_sha256", LargeBinary, nullable=False),
+    _now("created_at"),
+    Column("last_used_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    CheckConstraint("scope in ('read', 'write', 'admin')", name="scope_valid"),
+)
+
+crawl_jobs = Table(
+    "crawl_jobs",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("project_id", Text),
+    Column("keywords", JSONB, nullable=False),  # [str]
+    Column("sources", JSONB, nullable=False),  # [str]
+    Column("urls", JSONB),  # [str] or null; for the source `urls`
+    Column("max_images", Integer, nullable=False),  # grows with every extend
+    Column("chunk_size", Integer, nullable=False),  # candidates; frozen at creation
+    Column("priority", SmallInteger, nullable=False, server_default="5"),
+    Column("options", JSONB, nullable=False),  # pixcrawler.common.jobs.Options
+    Column("webhook_url", Text),
+    Column("round", Integer, nullable=False, server_default="0"),  # 0: not started
+    Column("idempotency_key", Text),
+    Column("request_sha256", LargeBinary),  # of the request's body, to tell a repeat from a clash
+    _now("created_at"),
+    Column("started_at", DateTime(timezone=True)),
+    Column("cancelled_at", DateTime(timezone=True)),
+    Column("deleted_at", DateTime(timezone=True)),
+    UniqueConstraint("owner", "idempotency_key"),
+    CheckConstraint("priority between 0 and 10", name="priority_range"),
+    CheckConstraint("max_images > 0", name="max_images_positive"),
+    CheckConstraint("chunk_size > 0", name="chunk_size_positive"),
+    Index("ix_crawl_jobs_owner_created", "owner", text("job_id DESC")),
+)
+
+job_requests = Table(
+    "job_requests",
+    metadata,
+    _job_id(primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("images", Integer, nullable=False, server_default="0"),  # extend: by how many
+    Column("chunk_ids", JSONB),  # retry: which failed chunks; null for all of them
+    _now("created_at"),
+    CheckConstraint("kind in ('start', 'extend', 'retry', 'cancel')", name="kind_valid"),
+)
+
+job_chunks = Table(
+    "job_chunks",
+    metadata,
+    Column("chunk_id", Text, primary_key=True),
+    _job_id(),
+    Column("chunk_index", Integer, nullable=False),
+    Column("status", Text, nullable=False, server_default="pending"),
+    Column("stage", Text, nullable=False, server_default=""),  # the last one reached
+    Column("priority", SmallInteger, nullable=False, server_default="5"),
+    Column("image_range", JSONB, nullable=False),  # {start, end}, inclusive, counts candidates
+    Column("slices", JSONB, nullable=False),  # [events.Slice]
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("retry_count", Integer, nullable=False, server_default="0"),
+    Column("takebacks", Integer, nullable=False, server_default="0"),
+    Column("retry_of", Text, unique=True),  # the chunk_id whose slices these are
+    Column("error", Text),  # short word
+    Column("error_message", Text),
+    Column("task_id", Text),  # <chunk_id>/a<attempt>
+    Column("not_before", DateTime(timezone=True)),
+    Column("last_seen_at", DateTime(timezone=True)),  # the last sign of life, database's clock
+    Column("images", JSONB),  # events.ImageTotals, once it has ended
+    Column("archive", JSONB),  # documents.StoredFile
+    Column("exhausted", JSONB),  # [documents.Stream]
+    Column("attempts", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("ended_at", DateTime(timezone=True)),
+    _now("created_at"),
+    _now("updated_at"),
+    UniqueConstraint("job_id", "chunk_index"),
+    CheckConstraint(
+        "status in ('pending', 'processing', 'completed', 'failed')", name="status_valid"
+    ),
+    CheckConstraint("priority between 0 and 10", name="priority_range"),
+    CheckConstraint("retry_count >= 0", name="retry_count_positive"),
+    Index("ix_job_chunks_job_id", "job_id"),
+    Index("ix_job_chunks_status", "status"),
+    Index("ix_job_chunks_job_status", "job_id", "status"),
+    Index("ix_job_chunks_priority_created", "priority", "created_at"),
+    Index("ix_job_chunks_task_id", "task_id"),
+)
+
+job_rounds = Table(
+    "job_rounds",
+    metadata,
+    _job_id(primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("cursors", JSONB, nullable=False),  # [planner.plan.Cursor]: where each search goes on
+    Column("spent", Integer, nullable=False, server_default="0"),  # candidates planned so far
+    Column("facts", JSONB),  # events.JobFacts; once closed they never change
+    Column("closed_at", DateTime(timezone=True)),
+    _now("created_at"),
+)
+
+image_claims = Table(
+    "image_claims",
+    metadata,
+    _job_id(primary_key=True),
+    Column("sha256", LargeBinary, primary_key=True),  # 32 bytes
+    Column("phash", BigInteger, nullable=False),  # the 64 bits, as a signed integer
+    Column("url", Text, nullable=False),
+    Column("chunk_id", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Index("ix_image_claims_job_chunk", "job_id", "chunk_id"),
+)
+
+chunk_claims = Table(
+    "chunk_claims",
+    metadata,
+    Column("chunk_id", Text, primary_key=True),
+    _job_id(),
+    _now("decided_at"),
+    Index("ix_chunk_claims_job_id", "job_id"),
+)
+
+job_progress = Table(
+    "job_progress",
+    metadata,
+    _job_id(primary_key=True),
+    Column("revision", JSONB, nullable=False),  # events.Revision
+    Column("progress", JSONB, nullable=False),  # events.ProgressView
+    _now("updated_at"),
+)
+
+host_budgets = Table(
+    "host_budgets",
+    metadata,
+    Column("host", Text, primary_key=True),
+    Column("worker", Text, primary_key=True),
+    Column("tokens", Integer, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),  # database's clock
+    CheckConstraint("tokens >= 0", name="tokens_positive"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("topic", Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("headers", JSONB, nullable=False),  # [[name, text]]
+    Column("sent", Boolean, nullable=False, server_default=text("false")),
+    _now("created_at"),
+    Index("ix_outbox_unsent", "id", postgresql_where=text("NOT sent")),
+)
+
+OWNERS: dict[str, tuple[str, ...]] = {
+    "api": ("crawl_jobs", "job_requests", "api_keys"),
+    "planner": ("job_chunks", "job_rounds"),
+    "validator": ("image_claims", "chunk_claims"),
+    "tracker": ("job_progress",),
+    "downloader": ("host_budgets",),
+    "uploader": (),
+}
+"""Which service writes which table. The outbox is written by api and planner, relayed by both."""
+
+OUTBOX_WRITERS = ("api", "planner")

@@ -1,0 +1,84 @@
+"""Settings that every service shares. Each service's own `settings.py` extends `ServiceSettings`.
+
+All variables begin with `PIXCRAWLER_`. Nothing reads the environment before `load` is called in a
+composition root; a wrong value stops the program with one line.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import platformdirs
+from pixcrawler.common.errors import SettingsError
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """Where standalone mode keeps its state: the platform's folder for user data.
+
+    As root `/var/lib/pixcrawler`: PostgreSQL refuses to run as root, and another user cannot enter
+    a folder below root's home.
+    """
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/pixcrawler")
+    return Path(platformdirs.user_data_dir("pixcrawler", appauthor=False))
+
+
+class ServiceSettings(BaseSettings):
+    """What every service can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="PIXCRAWLER_", extra="ignore", frozen=True)
+
+    kafka_bootstrap_servers: str = "localhost:9092"
+    """`host:port`, comma-separated."""
+    database_url: str = Field(min_length=1)
+    """`postgresql+asyncpg://user:password@host:port/name`; no default: nothing works without."""
+    blob_url: str = ""
+    """`file://<folder>` or `azure://<container>`; see `effective_blob_url` for the default."""
+    azure_storage_connection_string: str = Field(
+        default="", validation_alias="AZURE_STORAGE_CONNECTION_STRING", repr=False
+    )
+    azure_container_name: str = Field(default="datasets", validation_alias="AZURE_CONTAINER_NAME")
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Standalone mode's state; only the default of `blob_url` uses it in a service."""
+    http_host: str = "127.0.0.1"
+    """Address that health and metrics listen on."""
+    http_port: int = Field(default=0, ge=0, le=65_535)
+    """Port of health and metrics; 0 takes a free one and logs it."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    worker: str = ""
+    """This replica's name in events and logs; host name and process id if empty."""
+    session_timeout_s: float = Field(default=10.0, gt=0)
+    """Seconds without a heartbeat after which Kafka gives a replica's partitions away. A process
+    that finds itself paused for longer stops itself."""
+    drain_s: float = Field(default=20.0, ge=0)
+    """Seconds that SIGTERM leaves for work in hand."""
+
+    @property
+    def effective_blob_url(self) -> str:
+        """As set, else Azure if its connection string is set, else the data folder."""
+        if self.blob_url:
+            return self.blob_url
+        if self.azure_storage_connection_string:
+            return f"azure://{self.azure_container_name}"
+        return f"file://{self.data_dir / 'blobs'}"
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(model: type[S]) -> S:
+    """The settings from the environment.
+
+    Raises:
+        SettingsError: one line naming the variable, what is wrong with it, and what to do.
+    """
+    try:
+        return model()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "settings"
+        variable = field if field.isupper() else f"PIXCRAWLER_{field.upper()}"
+        raise SettingsError(f"{variable}: {first['msg']}; set it and start again") from error

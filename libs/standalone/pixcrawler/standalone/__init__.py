@@ -1,0 +1,1 @@
+"""PixCrawler on one machine: broker, database and services as child processes."""

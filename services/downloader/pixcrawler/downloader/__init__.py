@@ -1,0 +1,1 @@
+"""Resolves and fetches the candidates of a chunk."""

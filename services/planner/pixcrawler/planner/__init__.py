@@ -1,0 +1,1 @@
+"""Splits jobs into chunks, admits them within capacity, closes rounds."""

@@ -1,0 +1,1 @@
+"""Materialises progress from events."""

@@ -1,0 +1,1 @@
+"""Packs what was kept and writes the index of the dataset."""

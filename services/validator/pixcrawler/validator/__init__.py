@@ -1,0 +1,1 @@
+"""Decides what becomes of every image of a chunk."""
