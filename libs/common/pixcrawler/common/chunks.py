@@ -1,12 +1,13 @@
 """What every stage asks before it works on a chunk (rule 1: look before you work)."""
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from pixcrawler.common import jobs, names
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.documents import ChunkResult
 from pixcrawler.common.errors import BlobNotFound, Stopped
 from pixcrawler.common.ids import parse_chunk_id
 from pixcrawler.common.jobs import Job
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 
 async def result_of(blobs: BlobStore, chunk: str) -> ChunkResult | None:

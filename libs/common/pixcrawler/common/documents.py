@@ -8,9 +8,10 @@ same value gives the same bytes; nothing in them depends on an attempt, a worker
 from collections.abc import Iterable
 from typing import Literal, Self
 
+from pydantic import Field
+
 from pixcrawler.common.events import ImageTotals, JobFacts, Value
 from pixcrawler.common.outcomes import Outcome
-from pydantic import Field
 
 
 class Candidate(Value):

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Literal, NamedTuple, Self
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
 from pixcrawler.common import topics
 from pixcrawler.common.errors import Poison
 from pixcrawler.common.ids import parse_chunk_id
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Stage = Literal["planner", "downloader", "validator", "uploader"]
 Headers = tuple[tuple[str, bytes], ...]

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from pixcrawler.common.db.tables import crawl_jobs
-from pixcrawler.common.events import Value
 from pydantic import Field
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pixcrawler.common.db.tables import crawl_jobs
+from pixcrawler.common.events import Value
 
 
 class Options(Value):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import platformdirs
-from pixcrawler.common.errors import SettingsError
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pixcrawler.common.errors import SettingsError
 
 
 def default_data_dir() -> Path:
