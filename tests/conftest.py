@@ -1,0 +1,80 @@
+"""Fixtures that every test may use; what they give is started when it is first asked for.
+
+`kafka`, `postgres_url` and `azurite` are shared by the whole session: make topics with names of
+your own, and take a database of your own from `database`. `fresh_kafka` is a broker that nobody
+else uses, for tests that run the pipeline with its fixed topic names.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from tests.stack import Stack, make_stack, new_database, reachable_directory
+
+
+@pytest_asyncio.fixture(scope="session")
+async def stack() -> Stack:
+    """Starts parts: a test that must kill what it uses takes its own from here."""
+    return make_stack()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def kafka(stack: Stack) -> AsyncIterator[str]:
+    """Bootstrap servers of the session's broker."""
+    async with stack.kafka() as bootstrap_servers:
+        yield bootstrap_servers
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def fresh_kafka(stack: Stack) -> AsyncIterator[str]:
+    """Bootstrap servers of a broker of the module's own, without any topic."""
+    async with stack.kafka() as bootstrap_servers:
+        yield bootstrap_servers
+
+
+@pytest_asyncio.fixture(scope="session")
+async def postgres_url(stack: Stack) -> AsyncIterator[str]:
+    """The superuser's URL of the session's server, ``postgresql+asyncpg://…/postgres``."""
+    async with stack.postgres() as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session")
+async def azurite(stack: Stack) -> AsyncIterator[str]:
+    """Connection string of the session's Azurite."""
+    async with stack.azurite() as connection_string:
+        yield connection_string
+
+
+@pytest_asyncio.fixture
+async def empty_database(postgres_url: str) -> AsyncIterator[str]:
+    """URL of a database of the test's own, without any table."""
+    async with new_database(postgres_url) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def database(empty_database: str) -> str:
+    """URL of a database of the test's own, with the schema, as the superuser."""
+    from pixcrawler.common.db.migrate import upgrade
+
+    await upgrade(empty_database)
+    return empty_database
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def module_database(postgres_url: str) -> AsyncIterator[str]:
+    """The same, shared by the tests of a module."""
+    from pixcrawler.common.db.migrate import upgrade
+
+    async with new_database(postgres_url) as url:
+        await upgrade(url)
+        yield url
+
+
+@pytest_asyncio.fixture
+async def reachable_path() -> AsyncIterator[Path]:
+    """A temporary directory that fits as a data directory also where we are root."""
+    async with reachable_directory() as directory:
+        yield directory
