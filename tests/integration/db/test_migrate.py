@@ -1,0 +1,64 @@
+"""Migrations against a real PostgreSQL."""
+
+import asyncio
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from pixcrawler.common.db import migrate
+from pixcrawler.common.db.engine import connect
+from pixcrawler.common.db.tables import metadata
+
+
+def head() -> str | None:
+    return ScriptDirectory.from_config(migrate.config()).get_current_head()
+
+
+def differences(connection: Connection) -> list[object]:
+    context = MigrationContext.configure(
+        connection, opts={"compare_type": True, "compare_server_default": True}
+    )
+    return list(compare_metadata(context, metadata))
+
+
+def checks(connection: Connection) -> set[tuple[str, str]]:
+    """Check constraints, which Alembic does not compare."""
+    found = connection.execute(
+        text("SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c'")
+    )
+    return {(str(table), str(name)) for table, name in found}
+
+
+async def test_migrated_schema_is_the_declared_one(empty_database: str) -> None:
+    """The migrations build exactly `tables.metadata`, check constraints included."""
+    assert await migrate.current(empty_database) is None
+    await migrate.upgrade(empty_database)
+    assert await migrate.current(empty_database) == head()
+    engine = connect(empty_database)
+    async with engine.begin() as connection:
+        assert await connection.run_sync(differences) == []
+        migrated = await connection.run_sync(checks)
+        await connection.execute(text("DROP SCHEMA public CASCADE"))
+        await connection.execute(text("CREATE SCHEMA public"))
+        await connection.run_sync(metadata.create_all)
+        assert migrated == await connection.run_sync(checks)
+    await engine.dispose()
+
+
+async def test_upgrades_at_the_same_time(empty_database: str) -> None:
+    """Eight programs that upgrade one empty database at once all succeed."""
+    await asyncio.gather(*(migrate.upgrade(empty_database) for _ in range(8)))
+    assert await migrate.current(empty_database) == head()
+
+
+async def test_upgrade_again_changes_nothing(database: str) -> None:
+    """An upgraded database can be upgraded again, with its rows untouched."""
+    engine = connect(database)
+    async with engine.begin() as connection:
+        await connection.execute(text("INSERT INTO host_budgets VALUES ('h', 'w', 1, now())"))
+    await migrate.upgrade(database)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM host_budgets")) == 1
+    await engine.dispose()
