@@ -123,6 +123,7 @@ job_chunks = Table(
     Column("error_message", Text),
     Column("task_id", Text),  # <chunk_id>/a<attempt>
     Column("not_before", DateTime(timezone=True)),
+    Column("admitted_at", DateTime(timezone=True)),  # the last admission: releases are staggered
     Column("last_seen_at", DateTime(timezone=True)),  # the last sign of life, database's clock
     Column("images", JSONB),  # events.ImageTotals, once it has ended
     Column("archive", JSONB),  # documents.StoredFile
