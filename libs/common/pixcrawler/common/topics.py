@@ -50,6 +50,8 @@ CHUNK_VALIDATED = "chunk.validated"
 CHUNK_UPLOADED = "chunk.uploaded"
 CHUNK_FAILED = "chunk.failed"
 CHUNK_PROGRESS = "chunk.progress"
+TRACKER_EVENTS = "tracker.events"
+TRACKER_CHANGELOG = "tracker.changelog"
 
 
 def dead_letters(stage: str) -> str:
@@ -85,7 +87,7 @@ def registry(partitions: int = 12) -> tuple[Topic, ...]:
 
     return (
         topic(JOB_CREATED, "job_id", 7, "api", "planner tracker", "a round was asked for"),
-        topic(JOB_CANCELLED, "job_id", 7, "api", "planner tracker", "cancelled or deleted"),
+        topic(JOB_CANCELLED, "job_id", 7, "api planner", "planner tracker", "cancelled or deleted"),
         topic(JOB_PLANNED, "job_id", 30, "planner", "uploader tracker", "the facts of a job"),
         topic(CHUNK_PLANNED, "chunk_id", 7, "planner", "downloader tracker", "a chunk got a slot"),
         topic(
@@ -132,6 +134,19 @@ def registry(partitions: int = 12) -> tuple[Topic, ...]:
             ("tracker",),
             ("api",),
             "what a job looks like now; null once it is deleted",
+            compacted=True,
+        ),
+        topic(
+            TRACKER_EVENTS, "job_id", 1, "tracker", "tracker", "every event, repartitioned by job"
+        ),
+        Topic(
+            TRACKER_CHANGELOG,
+            "job_id",
+            partitions,
+            None,
+            ("tracker",),
+            ("tracker",),
+            "the tracker's table, from which it recovers",
             compacted=True,
         ),
         *(

@@ -1,0 +1,142 @@
+"""The Faust app: one agent that repartitions by job, one that merges into the table.
+
+Faust has edges that were measured, and each setting below stands for one: agents with concurrency
+lose events in a crash, so each has one actor; an exception in an agent acknowledges and skips the
+event, so everything is caught and goes to the dead letters; `exactly_once` crashes when a second
+worker joins; a killed worker's partitions rest for the session timeout, 60 s by default. At least
+once is enough, because the table is a join-semilattice.
+"""
+
+import logging
+from typing import Any
+
+import faust
+from faust.types import StreamT
+
+from pixcrawler.common import topics
+from pixcrawler.common.errors import Poison
+from pixcrawler.tracker import handler
+from pixcrawler.tracker.settings import Settings
+from pixcrawler.tracker.shown import Shown
+
+APP_ID = "pixcrawler-tracker"
+
+SOURCES = tuple(
+    topic.name
+    for topic in topics.registry()
+    if "tracker" in topic.readers and "tracker" not in topic.writers
+)
+
+log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """The app with its agents and its table.
+
+    Args:
+        settings: Addresses and times.
+        shown: Where changed states go.
+    """
+
+    def __init__(self, settings: Settings, shown: Shown) -> None:
+        self.app = _app(settings)
+        self._shown = shown
+        raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "allow_empty": True}
+        self._by_job = self.app.topic(topics.TRACKER_EVENTS, **raw)
+        self._dead = self.app.topic(topics.dead_letters("tracker"), **raw)
+        self._table = self.app.Table(
+            "jobs",
+            partitions=settings.tracker_partitions,
+            key_type=bytes,
+            value_type=bytes,
+            changelog_topic=self.app.topic(
+                topics.TRACKER_CHANGELOG, compacting=True, internal=True, **raw
+            ),
+            on_recover=self._recovered,
+        )
+        self.app.agent(self.app.topic(*SOURCES, **raw), name="repartition")(self._repartition)
+        self.app.agent(self._by_job, name="merge")(self._merge)
+
+    async def _repartition(self, stream: StreamT[bytes]) -> None:
+        """Send every record to the partition of its job, and wait until it is there."""
+        async for event in stream.events():
+            message = event.message
+            try:
+                record = handler.repartition(
+                    message.topic, message.key, message.value, _headers(message.headers)
+                )
+            except Poison as poison:
+                await self._bury(message, poison)
+            else:
+                await _acknowledged(
+                    self._by_job, key=record.key, value=record.value, headers=record.headers
+                )
+
+    async def _merge(self, stream: StreamT[bytes]) -> None:
+        """Merge every record into its job's state."""
+        async for event in stream.events():
+            message = event.message
+            try:
+                before = self._table.get(message.key)
+                after = handler.apply(before, message.value, dict(_headers(message.headers)))
+            except (Poison, KeyError) as poison:
+                await self._bury(message, poison)
+                continue
+            if after != before:
+                self._table[message.key] = after
+            self._shown.changed(message.key.decode(), handler.parse(after))
+
+    async def _recovered(self) -> None:
+        """Show every job of the table again: the last worker may have died before it did."""
+        for key, stored in list(self._table.items()):
+            self._shown.changed(key.decode(), handler.parse(stored))
+        log.info("table recovered", extra={"jobs": len(self._table)})
+
+    async def _bury(self, message: Any, error: Exception) -> None:
+        log.warning("dead letter from %s: %s", message.topic, error)
+        await _acknowledged(
+            self._dead,
+            key=message.key,
+            value=message.value,
+            headers={
+                **dict(_headers(message.headers)),
+                "dlq_topic": message.topic.encode(),
+                "dlq_partition": str(message.partition).encode(),
+                "dlq_offset": str(message.offset).encode(),
+                "dlq_group": APP_ID.encode(),
+                "dlq_error": f"{type(error).__name__}: {error}".encode(),
+            },
+        )
+
+
+def _app(settings: Settings) -> faust.App:
+    return faust.App(
+        APP_ID,
+        broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
+        store="memory://",
+        processing_guarantee="at_least_once",
+        stream_wait_empty=True,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=settings.tracker_partitions,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_rebalance_timeout=settings.session_timeout_s * 2,
+        broker_commit_interval=1.0,
+        producer_acks=-1,
+        web_enabled=False,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        key_serializer="raw",
+        value_serializer="raw",
+    )
+
+
+def _headers(headers: Any) -> list[tuple[str, bytes]]:
+    """Faust hands headers over as a list of pairs, a mapping or None."""
+    return list(headers.items() if hasattr(headers, "items") else headers or [])
+
+
+async def _acknowledged(topic: Any, **record: Any) -> None:
+    """Send, and wait for the broker's acknowledgement: an event is acknowledged only after."""
+    await (await topic.send(**record))

@@ -1,0 +1,18 @@
+"""What the tracker can be told, beyond what every service can."""
+
+from pydantic import Field
+
+from pixcrawler.common.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """The tracker's settings."""
+
+    tracker_partitions: int = Field(default=12, ge=1)
+    """Partitions of the topics it reads and of its changelog: all have the same number."""
+    tracker_flush_s: float = Field(default=0.3, gt=0)
+    """Seconds between two batches written to `job_progress` and `job.progress`. Longer makes
+    progress less live, shorter makes more statements."""
+    tracker_stall_s: float = Field(default=60.0, gt=0)
+    """Seconds that committed offsets may stand still while events are handled; then the process
+    ends, and its partitions go to another."""
