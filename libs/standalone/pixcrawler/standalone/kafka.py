@@ -82,6 +82,16 @@ class Broker:
         self._cluster = cluster
 
     @property
+    def name(self) -> str:
+        """``kafka-<node>``."""
+        return self.child.name
+
+    @property
+    def service(self) -> str:
+        """The same for every broker."""
+        return "kafka"
+
+    @property
     def address(self) -> str:
         """``host:port`` for clients."""
         return f"{LOOPBACK}:{self.ports.client}"

@@ -23,6 +23,11 @@ class Paths:
 
     data_dir: Path
 
+    @classmethod
+    def of(cls, data_dir: Path) -> "Paths":
+        """The same however the directory is written."""
+        return cls(data_dir.expanduser().absolute())
+
     @property
     def logs(self) -> Path:
         """``<component>.log`` of everything that runs."""

@@ -1,7 +1,7 @@
 """TCP ports of the loopback interface."""
 
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 LOOPBACK = "127.0.0.1"
 
@@ -39,8 +39,11 @@ def free_ports(count: int, avoid: Collection[int] = ()) -> tuple[int, ...]:
     return tuple(found)
 
 
-def keep_or_replace(wanted: Collection[int | None]) -> tuple[int, ...]:
-    """The wanted ports, each replaced by a free one where it is None or taken."""
-    kept = [port if port is not None and is_free(port) else None for port in wanted]
+def keep_or_replace(wanted: Sequence[int | None]) -> tuple[int, ...]:
+    """The wanted ports; a free one instead of None, of 0, and of what is taken or came before."""
+    kept: list[int | None] = []
+    for port in wanted:
+        usable = port and port not in kept and is_free(port)
+        kept.append(port if usable else None)
     fresh = iter(free_ports(kept.count(None), avoid=[port for port in kept if port is not None]))
     return tuple(next(fresh) if port is None else port for port in kept)

@@ -58,6 +58,16 @@ class Postgres:
         self._bin = Path()
 
     @property
+    def name(self) -> str:
+        """There is one."""
+        return self.child.name
+
+    @property
+    def service(self) -> str:
+        """The same."""
+        return "postgres"
+
+    @property
     def address(self) -> str:
         """``host:port``."""
         return f"{LOOPBACK}:{self.port}"
@@ -148,7 +158,7 @@ class Postgres:
 
     async def answers(self) -> bool:
         """Whether our server (not another's on the same port) answers a query."""
-        return await answers(self.port, self.password)
+        return await answers(self.url)
 
     async def stop(self) -> None:
         """End the server in an orderly way (fast shutdown: clients are cut off)."""
@@ -203,16 +213,13 @@ class Postgres:
             raise StandaloneError(f"cannot make a PostgreSQL cluster in {directory}: {said[-1]}")
 
 
-async def answers(port: int, password: str, timeout_s: float = 5.0) -> bool:
-    """Whether a server on this port lets the superuser in and answers a query."""
+async def answers(url: str, timeout_s: float = 5.0) -> bool:
+    """Whether a server lets us in under this URL (a password included) and answers a query."""
     import asyncpg
 
     try:
         async with asyncio.timeout(timeout_s):
-            connection = await asyncpg.connect(
-                host=LOOPBACK, port=port, user=SUPERUSER, password=password,
-                database="postgres", ssl=False,
-            )  # fmt: skip
+            connection = await asyncpg.connect(url.replace("+asyncpg", "", 1), ssl=False)
             try:
                 await connection.fetchval("SELECT 1")
             finally:

@@ -1,6 +1,7 @@
 """A child process with a log, which cannot outlive this process."""
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -105,17 +106,19 @@ class Child:
         if self._process is not None and self.running:
             self._process.send_signal(number)
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float = math.inf, poll_s: float = _POLL_S) -> bool:
         """Wait for the end of the process; False if it still runs after ``timeout_s`` seconds."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while self.running:
             if asyncio.get_running_loop().time() >= deadline:
                 return False
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(poll_s)
         return True
 
     async def stop(self, *, grace_s: float = 30.0, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask the process to end, make it end after ``grace_s`` seconds. May be repeated."""
+        if not self.running:
+            return
         self.send_signal(number)
         if not await self.wait(grace_s):
             self.send_signal(signal.SIGKILL)

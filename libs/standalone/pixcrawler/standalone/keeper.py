@@ -1,0 +1,91 @@
+"""Keeps a component running: whatever dies is started again, for ever."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from .errors import StandaloneError
+from .process import Child
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 4.0  # with what it takes to notice and to spawn: 5 s at most
+_STEADY_S = 20.0  # who lived this long starts with the first pause again
+_POLL_S = 0.1
+
+
+class Component(Protocol):
+    """What a keeper needs of a component."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``downloader-1``; names its log too."""
+
+    @property
+    def service(self) -> str:
+        """Such as ``downloader``."""
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+
+    @property
+    def child(self) -> Child:
+        """Its process."""
+
+    def spawn(self) -> None:
+        """Start the process; nothing if it runs."""
+
+    async def answers(self) -> bool:
+        """Whether it does its work."""
+
+
+class Keeper:
+    """Starts a component, and again when it dies, until cancelled; cancelling leaves it running."""
+
+    def __init__(self, component: Component, on_change: Callable[["Keeper"], None]) -> None:
+        """``on_change`` is called when the process was started or has died."""
+        self.component = component
+        self.restarts = 0
+        self.last_failure: StandaloneError | None = None
+        self._on_change = on_change
+
+    async def run(self) -> None:
+        """Keep it running."""
+        loop = asyncio.get_running_loop()
+        pause_s = FIRST_PAUSE_S
+        while True:
+            born = loop.time()
+            await self._live()
+            if loop.time() - born > _STEADY_S:
+                pause_s = FIRST_PAUSE_S
+            self._on_change(self)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            self.restarts += 1
+
+    async def _live(self) -> None:
+        """From birth to death."""
+        child = self.component.child
+        try:
+            self.component.spawn()
+        except StandaloneError as error:  # no log, no process: the next try may find room
+            self.last_failure = error
+            return
+        self._on_change(self)
+        await child.wait(poll_s=_POLL_S)
+        self.last_failure = child.failure("ended")
+
+    async def wait_ready(self, timeout_s: float, deaths: int = 3) -> None:
+        """Wait until the component does its work.
+
+        Raises:
+            StandaloneError: It died ``deaths`` times, or was not ready in time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not (self.component.child.running and await self.component.answers()):
+            if self.last_failure is not None and self.restarts >= deaths - 1:
+                raise self.last_failure
+            if loop.time() >= deadline:
+                raise self.component.child.failure(f"was not ready within {timeout_s:.0f} s")
+            await asyncio.sleep(_POLL_S)
