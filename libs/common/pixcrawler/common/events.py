@@ -325,11 +325,11 @@ BY_TOPIC: Mapping[str, type[Event]] = {event.topic: event for event in ALL}
 
 
 class Record(NamedTuple):
-    """An event as Kafka carries it."""
+    """An event as Kafka carries it; a value of None is a compacted topic's tombstone."""
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: Headers
 
 

@@ -7,13 +7,12 @@ worker joins; a killed worker's partitions rest for the session timeout, 60 s by
 once is enough, because the table is a join-semilattice.
 """
 
-import logging
 from typing import Any
 
 import faust
 from faust.types import StreamT
 
-from pixcrawler.common import topics
+from pixcrawler.common import logs, metrics, topics
 from pixcrawler.common.errors import Poison
 from pixcrawler.tracker import handler
 from pixcrawler.tracker.settings import Settings
@@ -27,7 +26,7 @@ SOURCES = tuple(
     if "tracker" in topic.readers and "tracker" not in topic.writers
 )
 
-log = logging.getLogger(__name__)
+log = logs.get(__name__)
 
 
 class Tracker:
@@ -82,18 +81,22 @@ class Tracker:
             except (Poison, KeyError) as poison:
                 await self._bury(message, poison)
                 continue
-            if after != before:
+            state = handler.parse(after)
+            if state.deleted:
+                self._table.pop(message.key, None)
+            elif after != before:
                 self._table[message.key] = after
-            self._shown.changed(message.key.decode(), handler.parse(after))
+            self._shown.changed(message.key.decode(), state)
 
     async def _recovered(self) -> None:
         """Show every job of the table again: the last worker may have died before it did."""
         for key, stored in list(self._table.items()):
             self._shown.changed(key.decode(), handler.parse(stored))
-        log.info("table recovered", extra={"jobs": len(self._table)})
+        log.info("table recovered", action="recover", jobs=len(self._table))
 
     async def _bury(self, message: Any, error: Exception) -> None:
-        log.warning("dead letter from %s: %s", message.topic, error)
+        metrics.DEAD_LETTERS.labels("tracker", type(error).__name__).inc()
+        log.warning("dead letter", action="dlq", topic=message.topic, error=str(error))
         await _acknowledged(
             self._dead,
             key=message.key,

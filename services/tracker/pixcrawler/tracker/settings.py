@@ -16,3 +16,5 @@ class Settings(ServiceSettings):
     tracker_stall_s: float = Field(default=60.0, gt=0)
     """Seconds that committed offsets may stand still while events are handled; then the process
     ends, and its partitions go to another."""
+    tracker_erase_s: float = Field(default=30.0, gt=0)
+    """Seconds between two looks for rows of deleted jobs: a late event may have written one."""

@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.events import JobProgress
 
-# The statement that writes asks for the tombstone itself. A job that is deleted between its snapshot
-# and its commit leaves a row behind, until the planner's next `job.cancelled` has it erased.
+# The statement that writes asks for the tombstone itself. A job that is deleted between that
+# statement's snapshot and its commit leaves a row behind, until the planner's next
+# `job.cancelled` has it erased.
 _ALIVE = text("""
     SELECT job_id FROM crawl_jobs
      WHERE job_id = ANY(:job_ids) AND deleted_at IS NULL

@@ -1,0 +1,46 @@
+"""The tracker's composition root."""
+
+import functools
+import logging
+
+from pixcrawler.common import service, topics
+from pixcrawler.common.events import JobProgress, Record
+from pixcrawler.common.periodic import Periodic
+from pixcrawler.common.service import Runtime
+from pixcrawler.tracker import store
+from pixcrawler.tracker.settings import Settings
+from pixcrawler.tracker.shown import Shown
+from pixcrawler.tracker.worker import Worker
+
+
+async def build(settings: Settings, runtime: Runtime) -> list[service.Runnable]:
+    """Wire the worker to the database and to `job.progress`."""
+    for chatty in ("faust", "mode"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+    async def tell(job_id: str, progress: JobProgress | None) -> None:
+        if progress is not None:
+            await runtime.publisher.publish([progress])
+        else:
+            tombstone = Record(topics.JOB_PROGRESS, job_id.encode(), None, ())
+            await runtime.publisher.send([tombstone])
+
+    shown = Shown(runtime.engine, tell)
+    return [
+        Worker(settings, shown),
+        Periodic("shown", shown.flush, interval_s=settings.tracker_flush_s),
+        Periodic(
+            "erase",
+            functools.partial(store.erase, runtime.engine),
+            interval_s=settings.tracker_erase_s,
+        ),
+    ]
+
+
+def main() -> None:
+    """Run the tracker."""
+    service.main("tracker", Settings, build)
+
+
+if __name__ == "__main__":
+    main()
