@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint unit test
+.PHONY: help setup lock lint unit test demo up
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,12 @@ lint: $(READY) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy libs services tests tools demo
 	@$(VENV)/bin/lint-imports --no-timing 2>&1 | tail -n +1
+
+demo: $(READY) ## the main job on real photographs, compared with the truth
+	@rm -rf demo-dataset && $(VENV)/bin/python -m demo --output demo-dataset
+
+up: $(READY) ## standalone mode until Ctrl-C
+	@$(VENV)/bin/pixcrawler up
 
 unit: $(READY) ## the unit tests alone, in seconds
 	@$(PYTEST) -q tests/unit
