@@ -1,0 +1,165 @@
+"""`README.md`: the dataset's card, for people and for readers of Hugging Face's layout."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from pixcrawler.common.events import ImageTotals, JobFacts
+from pixcrawler.common.jobs import Job
+from pixcrawler.uploader.images import ARCHIVE_EXTENSION
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$-])")
+_LICENSES_SHOWN = 30
+
+_MEANING = {
+    "kept": "in an archive",
+    "duplicate": "the same bytes as a kept image",
+    "near_duplicate": "looks like a kept image",
+    "corrupt": "cut or damaged",
+    "not_image": "no raster image",
+    "unsupported": "a format that is not taken",
+    "too_small": "a side is too short",
+    "bomb": "too many pixels",
+    "too_large": "too many bytes",
+    "http_error": "the server refused",
+    "timeout": "the server was too slow",
+    "network_error": "the connection failed",
+    "redirect": "redirected without end",
+    "blocked": "an address that must not be fetched",
+    "opted_out": "the site does not want it used",
+    "surplus": "good, but the number was reached",
+    "cancelled": "the job was cancelled first",
+    "failed": "its chunk was given up",
+}
+
+
+def title(job: Job) -> str:
+    """The dataset's name: as given, else what was searched for."""
+    return job.name or ", ".join(job.keywords) or "Images from a list of URLs"
+
+
+def summary(job: Job, images: ImageTotals) -> str:
+    """What the dataset is, in one or two sentences."""
+    found = f" found by searching for {_listed(job.keywords)}" if job.keywords else ""
+    through = f" through {_listed(job.sources)}" if job.sources else ""
+    return f"{images.valid} images{found}{through}, with their creators and licences."
+
+
+def card(
+    job: Job,
+    facts: JobFacts,
+    images: ImageTotals,
+    *,
+    licenses: Mapping[str, int],
+    archives: int,
+) -> bytes:
+    """The card.
+
+    Args:
+        job: What was asked for.
+        facts: How the round ended.
+        images: What became of every URL.
+        licenses: Images per licence; the empty string where the source states none.
+        archives: How many there are.
+    """
+    extension = ARCHIVE_EXTENSION[job.options.format]
+    lines = [
+        "---",
+        f"pretty_name: {json.dumps(title(job), ensure_ascii=False)}",
+        "license: other",
+        f'configs: [{{config_name: default, data_files: "chunk_*.{extension}"}}]',
+        "---",
+        "",
+        f"# {_text(title(job))}",
+        "",
+        _text(summary(job, images)),
+        "",
+        "## How it was made",
+        "",
+        *_making(job, facts),
+        "",
+        "## What is in it",
+        "",
+        *_contents(job, archives),
+        "",
+        "## What became of every URL",
+        "",
+        *_table(("outcome", "URLs", "meaning"), _outcomes(images)),
+        "",
+        "## Licences",
+        "",
+        "Each image has its own licence; `LICENSES.csv` names it, its creator and its page.",
+        "Licences are as the sources state them: check them before you publish an image.",
+        "",
+        *_table(("licence", "images"), _licenses(licenses)),
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def _making(job: Job, facts: JobFacts) -> list[str]:
+    options = job.options
+    near = options.near_duplicates
+    closed = f", closed {facts.closed_at:%Y-%m-%d %H:%M} UTC" if facts.closed_at else ""
+    reason = f" ({facts.reason})" if facts.reason else ""
+    return [
+        f"- Made by PixCrawler, job `{job.job_id}`, round {facts.closed_round}{closed}.",
+        f"- Keywords: {_text(_listed(job.keywords) or 'none')}.",
+        f"- Sources: {_text(_listed(job.sources) or 'none')}.",
+        f"- Asked for {facts.requested} images, kept {facts.kept}: {facts.status}{reason}.",
+        f"- Every image was decoded in full; sides are at least {options.min_size} pixels.",
+        "- Exact duplicates were dropped (sha256), "
+        + (
+            "near duplicates were kept."
+            if near is None
+            else f"and images within {near} bits of another's perceptual hash."
+        ),
+    ]
+
+
+def _contents(job: Job, archives: int) -> list[str]:
+    inside = (
+        "`images/` and `metadata.jsonl`, for `load_dataset(DIR)`"
+        if job.options.format == "zip"
+        else "each image beside a JSON file of the same name, for WebDataset"
+    )
+    extension = ARCHIVE_EXTENSION[job.options.format]
+    return [
+        f"- `chunk_*.{extension}`: {archives} archives with {inside}.",
+        "- `images.parquet`: the same records as one table, with the chunk of each.",
+        "- `outcomes.parquet`: every candidate URL and what became of it.",
+        "- `LICENSES.csv`: licence, creator and landing page of every image.",
+        "- `croissant.json`: all of this for machines (Croissant 1.1).",
+        "- `dataset.json`: every file with its size and sha256.",
+    ]
+
+
+def _outcomes(images: ImageTotals) -> list[tuple[str, ...]]:
+    counts = {"kept": images.valid, **images.dropped}
+    ordered = [name for name in _MEANING if counts.get(name)]
+    rows = [(name, str(counts[name]), _MEANING[name]) for name in ordered]
+    return [*rows, ("all", str(images.candidates), "")]
+
+
+def _licenses(licenses: Mapping[str, int]) -> list[tuple[str, ...]]:
+    ordered = sorted(licenses.items(), key=lambda item: (-item[1], item[0]))
+    rows = [(_text(name) or "not stated", str(n)) for name, n in ordered[:_LICENSES_SHOWN]]
+    rest = ordered[_LICENSES_SHOWN:]
+    return [*rows, (f"{len(rest)} more", str(sum(n for _, n in rest)))] if rest else [*rows]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words)
+
+
+def _text(text: str) -> str:
+    """Text of others in Markdown: nothing in it has a meaning, and it stays on its line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))

@@ -1,0 +1,168 @@
+"""What the uploader does with an event, in the order in which it happens.
+
+`chunk.validated`: pack what was kept, say how the chunk ended, publish `chunk.uploaded`.
+`job.planned` that closes the job's latest round: write the dataset's index, publish `job.finished`.
+
+Both look before they work, and decide by creating objects that are never overwritten; so both may
+be repeated at any time, and by several replicas at once.
+"""
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pixcrawler.common import chunks, jobs, names
+from pixcrawler.common.blobs.port import BlobStore
+from pixcrawler.common.context import Context, decide
+from pixcrawler.common.documents import Candidates, ChunkResult, Verdicts
+from pixcrawler.common.errors import BlobNotFound, GiveUp, Stopped
+from pixcrawler.common.events import (
+    ChunkUploaded,
+    ChunkValidated,
+    Event,
+    ImageTotals,
+    JobFinished,
+    JobPlanned,
+)
+from pixcrawler.common.jobs import Job
+from pixcrawler.uploader import index
+from pixcrawler.uploader.images import ARCHIVE_EXTENSION, kept_images
+from pixcrawler.uploader.storage import store_archive
+
+
+async def handle_chunk_validated(
+    event: ChunkValidated,
+    context: Context,
+    *,
+    blobs: BlobStore,
+    engine: AsyncEngine,
+    ended: Callable[[str], None],
+    count: Callable[[ImageTotals], None],
+) -> Sequence[Event]:
+    """Pack a chunk, and say that it has completed.
+
+    Args:
+        event: Every candidate of the chunk has its verdict.
+        context: The work in hand.
+        blobs: Where everything is.
+        engine: Where the job is.
+        ended: Told of a chunk that has a result: its staging may go.
+        count: Told what became of the images of a chunk that this call completed.
+    """
+    job = await _existing_job(engine, event.job_id)
+    result = await chunks.result_of(blobs, event.chunk_id)
+    if result is None:
+        result = await _complete(event.chunk_id, job, context, blobs=blobs, count=count)
+    ended(event.chunk_id)
+    if result.status == "failed":
+        await remove_archives(blobs, event.chunk_id)
+        return ()
+    return (
+        ChunkUploaded(
+            chunk_id=event.chunk_id,
+            attempt=context.attempt,
+            images=result.images,
+            archive=result.archive.name if result.archive else "",
+        ),
+    )
+
+
+async def _complete(
+    chunk: str,
+    job: Job,
+    context: Context,
+    *,
+    blobs: BlobStore,
+    count: Callable[[ImageTotals], None],
+) -> ChunkResult:
+    """How the chunk ended: by what is packed here, or as was decided by someone else before."""
+    if not job.wanted:
+        raise Stopped(f"job {job.job_id} is cancelled")
+    try:
+        return await _pack_and_decide(chunk, job, context, blobs=blobs, count=count)
+    except BlobNotFound as missing:
+        # Whoever ended the chunk meanwhile may have removed its staging or its archive.
+        result = await chunks.result_of(blobs, chunk)
+        if result is not None:
+            return result
+        raise GiveUp(
+            f"{missing.name} is missing", error="input_missing", retriable=True
+        ) from missing
+
+
+async def _pack_and_decide(
+    chunk: str,
+    job: Job,
+    context: Context,
+    *,
+    blobs: BlobStore,
+    count: Callable[[ImageTotals], None],
+) -> ChunkResult:
+    candidates = Candidates.parse(await blobs.read(names.candidates(chunk)))
+    verdicts = Verdicts.parse(await blobs.read(names.verdicts(chunk)))
+    images = kept_images(candidates, verdicts, job.options.format)
+    archive = await store_archive(
+        chunk,
+        images,
+        job.options.format,
+        context=context,
+        blobs=blobs,
+        totals=verdicts.head.images,
+    )
+    result = ChunkResult(
+        chunk_id=chunk,
+        status="completed",
+        images=verdicts.head.images,
+        archive=archive,
+        exhausted=candidates.head.exhausted,
+    )
+    if await decide(context, blobs, names.result(chunk), result.model_dump_json().encode()):
+        count(result.images)
+        return result
+    decided = await chunks.result_of(blobs, chunk)
+    if decided is None:
+        raise Stopped(f"job {job.job_id} was erased")
+    return decided
+
+
+async def remove_archives(blobs: BlobStore, chunk: str) -> None:
+    """Remove what was packed of a chunk that has failed."""
+    for extension in ARCHIVE_EXTENSION.values():
+        await blobs.delete(names.archive(chunk, extension))
+
+
+async def handle_job_planned(
+    event: JobPlanned, context: Context, *, blobs: BlobStore, engine: AsyncEngine
+) -> Sequence[Event]:
+    """Finish a round: write the dataset's index, and say that it is there.
+
+    Only for a round that is closed and the job's latest; a cancelled job's too. Repetitions answer
+    from the index that is there, so always the same.
+    """
+    del context  # a cancelled job's round is finished as well, so its check does not apply here
+    if event.closed_round == 0 or event.closed_round != event.round:
+        return ()
+    job = await _existing_job(engine, event.job_id)
+    if job.round != event.closed_round:
+        return ()
+    dataset = await index.find_or_write(job, event.facts(), blobs, engine)
+    return (
+        JobFinished(
+            job_id=job.job_id,
+            dataset=names.dataset_index(job.job_id, dataset.round),
+            **dataset.facts.model_copy(update={"images": dataset.images}).model_dump(),
+        ),
+    )
+
+
+async def _existing_job(engine: AsyncEngine, job_id: str) -> Job:
+    """The job, also a cancelled one.
+
+    Raises:
+        Stopped: it is unknown or deleted.
+    """
+    async with engine.connect() as connection:
+        job = await jobs.load(connection, job_id)
+    if job is None or job.deleted:
+        raise Stopped(f"job {job_id} is gone")
+    return job

@@ -1,0 +1,296 @@
+"""A dataset's index as of a round: what became of every URL, and where the images are.
+
+It is made of the candidates, verdicts and results of the job's chunks alone, and computes no status
+of its own: that is the planner's (`JobFacts`). Its objects are created one by one and adopted where
+they are there already; `dataset.json` comes last and stands for the whole. `outcomes.parquet` comes
+first, and the totals are counted from what is stored of it, so that the parts of an index agree
+with each other even where a stage that nobody waits for any more adds the verdicts of a failed
+chunk while two replicas write.
+
+Memory: a few chunks, one row group of each table, and 150 bytes per URL of the job.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pixcrawler.common import jobs, names
+from pixcrawler.common.blobs.port import BlobStore
+from pixcrawler.common.chunk_outcomes import (
+    ChunkObjects,
+    Standing,
+    outcomes_of_chunk,
+    read_objects,
+    totals,
+)
+from pixcrawler.common.documents import DatasetFile, DatasetIndex, StoredFile
+from pixcrawler.common.errors import BlobNotFound, Stopped
+from pixcrawler.common.events import ImageTotals, JobFacts
+from pixcrawler.common.ids import chunk_id
+from pixcrawler.common.jobs import Job
+from pixcrawler.uploader import card, storage
+from pixcrawler.uploader.archive import PIECE_BYTES
+from pixcrawler.uploader.croissant import croissant
+from pixcrawler.uploader.images import Format, kept_images
+from pixcrawler.uploader.tables import (
+    IMAGE_COLUMNS,
+    OUTCOME_COLUMNS,
+    ImageRow,
+    LicenseTable,
+    ParquetTable,
+    counted_outcomes,
+)
+
+DATASET = "dataset.json"
+README = "README.md"
+CROISSANT = "croissant.json"
+IMAGES = "images.parquet"
+OUTCOMES = "outcomes.parquet"
+LICENSES = "LICENSES.csv"
+
+CHUNKS_AHEAD = 4
+"""Chunks that are read while one is being written: hides the store's latency."""
+
+
+async def find_or_write(
+    job: Job, facts: JobFacts, blobs: BlobStore, engine: AsyncEngine
+) -> DatasetIndex:
+    """The index of the closed round, made now unless it is there.
+
+    Args:
+        job: Not deleted.
+        facts: The closed round's.
+        blobs: Where everything is.
+        engine: Asked before each object whether the job is still there.
+
+    Raises:
+        Stopped: the job was deleted meanwhile.
+    """
+    data = await _read(blobs, names.dataset_index(job.job_id, facts.closed_round))
+    if data is None:
+        data = await _Index(job, facts, blobs, engine).write()
+    dataset = DatasetIndex.model_validate_json(data)
+    await _copy_beside_archives(dataset, data, blobs, engine)
+    return dataset
+
+
+@dataclass
+class _Contents:
+    """What is known once every chunk was read."""
+
+    licenses: Counter[str] = field(default_factory=Counter)
+    license_urls: set[str] = field(default_factory=set)
+    extensions: set[str] = field(default_factory=set)
+    archives: list[StoredFile] = field(default_factory=list)
+
+    def add(self, rows: Iterable[ImageRow]) -> None:
+        for row in rows:
+            self.licenses[row.license] += 1
+            self.license_urls.add(row.license_url or row.license)
+            self.extensions.add(row.file_name.rpartition(".")[2])
+
+
+class _Index:
+    """One writing of one index."""
+
+    def __init__(self, job: Job, facts: JobFacts, blobs: BlobStore, engine: AsyncEngine) -> None:
+        self._job = job
+        self._facts = facts
+        self._blobs = blobs
+        self._engine = engine
+        self._chunks = [chunk_id(job.job_id, index) for index in range(facts.total_chunks)]
+        self._prefix = names.round_prefix(job.job_id, facts.closed_round)
+
+    async def write(self) -> bytes:
+        """Write all of it; the bytes of `dataset.json` as it is then."""
+        with TemporaryDirectory(prefix="pixcrawler-index-") as folder:
+            return await self._write(Path(folder))
+
+    async def _write(self, folder: Path) -> bytes:
+        contents = await self._write_tables(folder)
+        outcomes = await self._store_file(folder / OUTCOMES)
+        images = await asyncio.to_thread(_count, folder / OUTCOMES)
+        tables = [await self._store_file(folder / IMAGES), outcomes]
+        licenses = await self._store_file(folder / LICENSES)
+        archives = [_in_dataset(archive) for archive in contents.archives]
+        described = await self._store(
+            CROISSANT, self._croissant(contents, images, tables[0], archives)
+        )
+        readme = await self._store(README, self._card(contents, images))
+        dataset = DatasetIndex(
+            job_id=self._job.job_id,
+            round=self._facts.closed_round,
+            name=self._job.name,
+            facts=self._facts,
+            images=images,
+            files=(readme, described, *tables, licenses, *archives),
+        )
+        await self._store(DATASET, dataset.model_dump_json(indent=1).encode() + b"\n")
+        return await self._blobs.read(f"{self._prefix}{DATASET}")
+
+    async def _write_tables(self, folder: Path) -> _Contents:
+        standing = await self._standing()
+        contents = _Contents()
+        with ExitStack() as open_tables:
+            outcomes = open_tables.enter_context(ParquetTable(folder / OUTCOMES, OUTCOME_COLUMNS))
+            images = open_tables.enter_context(ParquetTable(folder / IMAGES, IMAGE_COLUMNS))
+            licenses = open_tables.enter_context(LicenseTable(folder / LICENSES))
+
+            def add(objects: ChunkObjects) -> None:
+                outcomes.add(standing.rows(objects, outcomes_of_chunk(objects)))
+                rows = _image_rows(objects, self._job.options.format)
+                images.add(rows)
+                licenses.add(rows)
+                contents.add(rows)
+                if objects.result is not None and objects.result.archive is not None:
+                    contents.archives.append(objects.result.archive)
+
+            async for objects in _each(self._blobs, self._chunks):
+                await asyncio.to_thread(add, objects)
+        return contents
+
+    async def _standing(self) -> Standing:
+        standing = Standing()
+        async for objects in _each(self._blobs, self._chunks):
+            await asyncio.to_thread(
+                lambda read: standing.add(read, outcomes_of_chunk(read)), objects
+            )
+        return standing
+
+    def _croissant(
+        self,
+        contents: _Contents,
+        images: ImageTotals,
+        table: DatasetFile,
+        archives: Sequence[DatasetFile],
+    ) -> bytes:
+        closed = self._facts.closed_at
+        return croissant(
+            self._job,
+            name=card.title(self._job),
+            description=card.summary(self._job, images),
+            published=closed.isoformat() if closed else "",
+            round_number=self._facts.closed_round,
+            licenses=sorted(filter(None, contents.license_urls)),
+            extensions=contents.extensions,
+            images=table,
+            archives=archives,
+        )
+
+    def _card(self, contents: _Contents, images: ImageTotals) -> bytes:
+        return card.card(
+            self._job,
+            self._facts,
+            images,
+            licenses=contents.licenses,
+            archives=len(contents.archives),
+        )
+
+    async def _store(self, path: str, content: bytes) -> DatasetFile:
+        """Create a file of the index, or adopt the one that is there."""
+        name = f"{self._prefix}{path}"
+        await _still_there(self._engine, self._job.job_id)
+        await self._blobs.create(name, content)
+        return _in_dataset(await storage.stored(self._blobs, name))
+
+    async def _store_file(self, path: Path) -> DatasetFile:
+        """The same for a file of the temporary folder, which has the stored bytes afterwards."""
+        name = f"{self._prefix}{path.name}"
+        await _still_there(self._engine, self._job.job_id)
+        if not await self._blobs.create(name, _pieces(path)):
+            await _fetch(self._blobs, name, path)
+        return _in_dataset(await storage.stored(self._blobs, name))
+
+
+def _image_rows(objects: ChunkObjects, form: Format) -> list[ImageRow]:
+    """The rows of `images.parquet` of a chunk, in the order of its archive."""
+    chunk, candidates, verdicts, result = objects
+    if result is None or result.status != "completed" or not (candidates and verdicts):
+        return []
+    return [
+        ImageRow(**image.record.model_dump(), chunk_id=chunk)
+        for image in kept_images(candidates, verdicts, form)
+    ]
+
+
+def _count(outcomes: Path) -> ImageTotals:
+    return totals(counted_outcomes(outcomes))
+
+
+async def _each(blobs: BlobStore, chunks: Sequence[str]) -> AsyncIterator[ChunkObjects]:
+    """What each chunk has decided, in order, the next few read ahead."""
+    reading: list[asyncio.Task[ChunkObjects]] = []
+    try:
+        for chunk in chunks:
+            reading.append(asyncio.create_task(read_objects(blobs, chunk)))
+            if len(reading) > CHUNKS_AHEAD:
+                yield await reading.pop(0)
+        while reading:
+            yield await reading.pop(0)
+    finally:
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
+async def _copy_beside_archives(
+    dataset: DatasetIndex, data: bytes, blobs: BlobStore, engine: AsyncEngine
+) -> None:
+    """Copy the index to where people look who read the container directly; it decides nothing.
+
+    Only the latest round's, `dataset.json` last: where that is there already, all is.
+    """
+    beside = names.dataset_prefix(dataset.job_id)
+    if await _read(blobs, f"{beside}{DATASET}") == data:
+        return
+    for file in dataset.files:
+        if not file.object.startswith(beside):
+            await _still_there(engine, dataset.job_id, latest_round=dataset.round)
+            await blobs.put(f"{beside}{file.path}", await blobs.read(file.object))
+    await _still_there(engine, dataset.job_id, latest_round=dataset.round)
+    await blobs.put(f"{beside}{DATASET}", data)
+
+
+async def _still_there(engine: AsyncEngine, job_id: str, latest_round: int | None = None) -> None:
+    """Ask before each object, since a deleted job's blobs are being erased.
+
+    Raises:
+        Stopped: the job is deleted or unknown, or has a later round than this.
+    """
+    async with engine.connect() as connection:
+        job = await jobs.load(connection, job_id)
+    if job is None or job.deleted:
+        raise Stopped(f"job {job_id} is gone")
+    if latest_round is not None and job.round != latest_round:
+        raise Stopped(f"job {job_id} has a later round than {latest_round}")
+
+
+async def _read(blobs: BlobStore, name: str) -> bytes | None:
+    try:
+        return await blobs.read(name)
+    except BlobNotFound:
+        return None
+
+
+async def _pieces(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+            yield piece
+
+
+async def _fetch(blobs: BlobStore, name: str, path: Path) -> None:
+    with path.open("wb") as file:
+        async for piece in blobs.stream(name):
+            await asyncio.to_thread(file.write, piece)
+
+
+def _in_dataset(file: StoredFile) -> DatasetFile:
+    return DatasetFile(
+        path=file.name.rpartition("/")[2], object=file.name, size=file.size, sha256=file.sha256
+    )

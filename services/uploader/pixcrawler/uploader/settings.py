@@ -1,0 +1,21 @@
+"""What the uploader can be told, besides what every stage can."""
+
+from pydantic import Field
+
+from pixcrawler.common.settings import StageSettings
+
+
+class Settings(StageSettings):
+    """Settings of the uploader. The store's tries are the store's own: five, or two for a disk."""
+
+    sweep_interval_s: float = Field(default=15.0, gt=0)
+    """Seconds between two passes over staging and lately deleted jobs. Longer: a deleted job's
+    files are readable that much longer, and what a dead replica left takes room."""
+    sweep_all_interval_s: float = Field(default=600.0, gt=0)
+    """Seconds between two passes over every object: finds strays of failed chunks and of jobs that
+    were deleted long ago. Costs one listing of the store."""
+    sweep_deleted_s: float = Field(default=86_400.0, gt=0)
+    """Seconds for which a deleted job is swept at every pass, not only where something is found."""
+    sweep_unknown_after_s: float = Field(default=3_600.0, ge=0)
+    """Age of the youngest object of an unknown job, in seconds, before the job's objects are
+    removed: the time to notice that a service was started with the wrong database."""
