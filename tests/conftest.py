@@ -63,6 +63,17 @@ async def database(empty_database: str) -> str:
     return empty_database
 
 
+@pytest_asyncio.fixture
+async def service_urls(database: str) -> dict[str, str]:
+    """URLs of the `database` as each service's role, by service."""
+    from pixcrawler.common.db.roles import ensure_roles, service_url
+    from pixcrawler.common.db.tables import OWNERS
+
+    passwords = dict.fromkeys(OWNERS, "secret")
+    await ensure_roles(database, passwords)
+    return {service: service_url(database, service, "secret") for service in OWNERS}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def module_database(postgres_url: str) -> AsyncIterator[str]:
     """The same, shared by the tests of a module."""

@@ -3,6 +3,7 @@
 import uuid
 
 import asyncpg
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from azure.storage.blob.aio import BlobServiceClient
@@ -38,3 +39,12 @@ async def test_azurite_keeps_a_blob(azurite: str) -> None:
         container = await service.create_container(f"test-{uuid.uuid4().hex}")
         await container.upload_blob("name", b"bytes")
         assert await (await container.download_blob("name")).readall() == b"bytes"
+
+
+async def test_services_have_roles_of_their_own(service_urls: dict[str, str]) -> None:
+    """A service reads every table and writes only its own."""
+    connection = await asyncpg.connect(service_urls["uploader"].replace("+asyncpg", ""))
+    assert await connection.fetchval("SELECT count(*) FROM job_chunks") == 0
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("DELETE FROM job_chunks")
+    await connection.close()

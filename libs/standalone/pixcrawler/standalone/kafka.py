@@ -96,7 +96,7 @@ class Broker:
         """``host:port`` for clients."""
         return f"{LOOPBACK}:{self.ports.client}"
 
-    def prepare(self, classpath: str, cluster_id: str) -> None:
+    def prepare(self) -> None:
         """Write the configuration; format the storage where it is new. Idempotent."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "log4j2.properties").write_text(_LOG4J, "utf-8")
@@ -105,7 +105,7 @@ class Broker:
             # Formatted beside and renamed, so half a format never looks like a whole one.
             fresh = self.directory / f"data-{uuid.uuid4().hex}"
             self._write_properties(fresh)
-            self._format(classpath, cluster_id)
+            self._format()
             fresh.rename(data)
         self._write_properties(data)
 
@@ -138,8 +138,14 @@ class Broker:
             await asyncio.sleep(_POLL_S)
 
     async def answers(self) -> bool:
-        """Whether the broker serves clients: it knows itself as a live member of its cluster."""
-        return self.node in await live_brokers(self.address)
+        """Whether the broker serves clients: it knows itself as a live member of our cluster.
+
+        (On a port that another cluster holds, that one would answer.)
+        """
+        view = await ask(self.address)
+        return view is not None and (
+            view.cluster_id == self._cluster.cluster_id and self.node in view.brokers
+        )
 
     async def stop(self) -> None:
         """End the broker in an orderly way (0.4 s when idle)."""
@@ -154,12 +160,12 @@ class Broker:
         text = "".join(f"{name}={value}\n" for name, value in properties.items())
         (self.directory / "server.properties").write_text(text, "utf-8")
 
-    def _format(self, classpath: str, cluster_id: str) -> None:
+    def _format(self) -> None:
         java = _java(64, self.directory)
-        arguments = ["kafka.tools.StorageTool", "format", "-t", cluster_id]
+        arguments = ["kafka.tools.StorageTool", "format", "-t", self._cluster.cluster_id]
         arguments += ["-c", os.fspath(self.directory / "server.properties")]
         result = subprocess.run(  # noqa: S603 - our own program and arguments
-            [*java, "-cp", classpath, *arguments],
+            [*java, "-cp", self._cluster.classpath, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -182,6 +188,7 @@ class Kafka:
             raise StandaloneError(f"{settings.brokers} brokers need as many pairs of ports")
         self.brokers = tuple(Broker(self, node) for node in range(1, settings.brokers + 1))
         self.classpath = ""
+        self.cluster_id = ""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -199,9 +206,9 @@ class Kafka:
         try:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             self._check_size()
-            cluster_id = _cluster_id(settings.data_dir / "cluster-id")
+            self.cluster_id = _cluster_id(settings.data_dir / "cluster-id")
             for broker in self.brokers:
-                broker.prepare(self.classpath, cluster_id)
+                broker.prepare()
         except OSError as error:
             message = f"cannot write Kafka's data to {settings.data_dir}: {error.strerror}"
             raise StandaloneError(message) from error
@@ -235,8 +242,17 @@ class Kafka:
             )
 
 
-async def live_brokers(address: str, timeout_s: float = 5.0) -> frozenset[int]:
-    """Node ids of the live brokers as the broker at ``address`` sees them; empty: no answer."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """A cluster as one of its brokers sees it."""
+
+    cluster_id: str
+    brokers: frozenset[int]
+    """Node ids of those that live."""
+
+
+async def ask(address: str, timeout_s: float = 5.0) -> View | None:
+    """What the broker at ``address`` sees; None if it does not answer in time."""
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
@@ -255,8 +271,9 @@ async def live_brokers(address: str, timeout_s: float = 5.0) -> frozenset[int]:
         finally:
             await client.close()
     except (OSError, TimeoutError, KafkaError):
-        return frozenset()
-    return frozenset(int(broker["node_id"]) for broker in description["brokers"])
+        return None
+    brokers = frozenset(int(broker["node_id"]) for broker in description["brokers"])
+    return View(str(description["cluster_id"]), brokers)
 
 
 def _properties(cluster: Kafka, broker: Broker, data: Path) -> dict[str, object]:

