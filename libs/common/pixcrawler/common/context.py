@@ -40,6 +40,11 @@ class Context(Protocol):
         """The highest attempt among the records that joined this work; ask when answering."""
         ...
 
+    @property
+    def traceparent(self) -> str:
+        """W3C trace context for what this work causes, such as events put into the outbox."""
+        ...
+
     async def check(self) -> None:
         """Call before each object that is created.
 

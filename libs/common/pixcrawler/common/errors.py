@@ -8,6 +8,7 @@ PixCrawlerError
 │   ├── GiveUp         this attempt failed: `chunk.failed`, and the planner decides
 │   ├── Poison         no code can read it: to the dead letters
 │   └── Stopped        the job was cancelled or deleted, or is unknown: acknowledge, no more
+├── Fatal              this process cannot go on: it ends, and the supervisor starts another
 └── BlobNotFound       no object of that name
 ```
 """
@@ -59,6 +60,10 @@ class Poison(Signal):
 
 class Stopped(Signal):
     """The job was cancelled or deleted, or is unknown: acknowledge and do no more."""
+
+
+class Fatal(PixCrawlerError):
+    """This process cannot go on; it ends with exit code 1 and is started again."""
 
 
 class BlobNotFound(PixCrawlerError):

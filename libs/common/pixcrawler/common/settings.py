@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pixcrawler.common.errors import SettingsError
+from pixcrawler.common.limits import Limits
 
 
 def default_data_dir() -> Path:
@@ -65,6 +66,34 @@ class ServiceSettings(BaseSettings):
         if self.azure_storage_connection_string:
             return f"azure://{self.azure_container_name}"
         return f"file://{self.data_dir / 'blobs'}"
+
+
+class StageSettings(ServiceSettings):
+    """What every consumer loop can be told; each is explained at `pixcrawler.common.limits`."""
+
+    in_flight: int = Field(default=Limits.in_flight, ge=1, le=1000)
+    """Pieces of work at a time; memory and the waste of a crash grow with it."""
+    retry_tries: int = Field(default=Limits.retry_tries, ge=1)
+    """Tries within one attempt at a chunk when something transient fails."""
+    retry_max_wait_s: float = Field(default=Limits.max_wait_s, gt=0)
+    """The longest pause between two tries, in seconds."""
+    outage_s: float = Field(default=Limits.outage_s, ge=0)
+    """Seconds that an attempt waits for a broker, database or blob store that is away."""
+    dead_letters_in_a_row: int = Field(default=Limits.poison_run, ge=1)
+    """Then the stage stops and turns unready, until someone looks and restarts it."""
+    dead_letters_ratio: float = Field(default=Limits.poison_ratio, gt=0, le=1)
+    """Likewise, as a share of the last 100 records."""
+
+    def limits(self) -> Limits:
+        """As the consumer loop takes them."""
+        return Limits(
+            in_flight=self.in_flight,
+            retry_tries=self.retry_tries,
+            max_wait_s=self.retry_max_wait_s,
+            outage_s=self.outage_s,
+            poison_run=self.dead_letters_in_a_row,
+            poison_ratio=self.dead_letters_ratio,
+        )
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -1,0 +1,104 @@
+"""Logging: structlog on top of the standard library, so that libraries' lines look like ours.
+
+Text for people, one JSON object a line for machines. Whatever is bound to the context (`bound`)
+is on every line that is logged inside it, also by libraries.
+"""
+
+import logging
+import sys
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import structlog
+from structlog.typing import Processor
+
+_QUIET = ("aiokafka", "azure", "aiohttp.access", "asyncio", "httpx")
+"""Libraries that tell at `info` what only they care about."""
+
+
+def configure(
+    service: str, worker: str, *, level: str = "info", style: Literal["text", "json"] = "text"
+) -> None:
+    """Set the process's logging up, to standard error.
+
+    Args:
+        service: Name of the program; in JSON on every line.
+        worker: This replica's name; in JSON on every line.
+        level: `debug`, `info`, `warning` or `error`.
+        style: For people, or for machines.
+    """
+    shared = _shared_processors()
+    as_json = style == "json"
+    if as_json:
+        shared.append(_constant(service=service, worker=worker))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *(_json_renderers() if as_json else _text_renderers()),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def get(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module: `log.info("what happened", action="…", key=value)`."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def bound(**fields: object) -> AbstractContextManager[None]:
+    """Fields on every line that is logged inside the context (also in tasks started there)."""
+    return structlog.contextvars.bound_contextvars(**fields)
+
+
+def _shared_processors() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+
+
+def _constant(**fields: str) -> Processor:
+    def add(
+        _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        for name, value in fields.items():
+            event.setdefault(name, value)
+        return event
+
+    return add
+
+
+def _json_renderers() -> list[Processor]:
+    return [
+        structlog.processors.format_exc_info,
+        structlog.processors.EventRenamer("message"),
+        structlog.processors.JSONRenderer(default=str),
+    ]
+
+
+def _text_renderers() -> list[Processor]:
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]

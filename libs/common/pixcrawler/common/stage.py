@@ -1,0 +1,719 @@
+"""The consumer loop: one class of runner drives planner, downloader, validator and uploader.
+
+A service supplies handlers; `Stage.run` is the loop. What is not obvious, each point measured with
+aiokafka 0.14 (its source says the same):
+
+- The loop always polls, also when it is full (everything paused), or the group would throw it out
+  after `max_poll_interval`. `getmany` is never cancelled: that leaks a counter in the client.
+- A bare `commit()` commits what was *fetched*. Here only the lowest offset that everything before
+  is done is committed (`offsets.py`), explicitly, in a timeout, by epoch of the assignment.
+- Every rebalance is eager: all positions go back to the last commit. On revoke the loop commits
+  what is contiguous and returns at once; work in hand goes on. On assign, work of partitions that
+  went elsewhere is cancelled; work of those that stayed is *adopted* when its record is delivered
+  again, because a record whose key is in hand joins the work instead of starting it twice.
+  A double run is waste, never damage: every object is created once.
+- The client swallows exceptions of the rebalance listener, and `stop()` does not call it. Awaiting
+  the loop from the listener would deadlock: `getmany` waits for the assignment.
+- `rebalance_timeout_ms` defaults to the session timeout; here it is the drain budget and a margin.
+- The assignor is one, and keeps no state: the sticky one shares its memory between all consumers
+  of a process. Ranges give equal partitions of different topics to one replica.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pixcrawler.common import dlq, events, logs, metrics, telemetry, topics
+from pixcrawler.common.context import Handler, RecordRef
+from pixcrawler.common.errors import Fatal, GiveUp, Poison, Stopped
+from pixcrawler.common.events import ChunkEvent, ChunkFailed, ChunkProgress, Event, ImageTotals
+from pixcrawler.common.ids import task_id
+from pixcrawler.common.jobwatch import DatabaseWatch, JobWatch, NoWatch, ensure_wanted
+from pixcrawler.common.limits import Limits
+from pixcrawler.common.offsets import Offsets, Token
+from pixcrawler.common.publisher import Publisher
+from pixcrawler.common.retry import Patience, patiently
+from pixcrawler.common.watchdog import Watchdog
+
+log = logs.get(__name__)
+
+E = TypeVar("E", bound=Event)
+T = TypeVar("T")
+
+POLL_S = 0.5
+COMMIT_EVERY_S = 1.0
+COMMIT_S = 5.0
+"""How long a commit may take; a rebalance waits for it, so it must be shorter than one."""
+REPORT_EVERY_S = 1.0
+REBALANCE_MARGIN_S = 10.0
+CANCEL_S = 5.0
+"""How long cancelled work may take to end."""
+LEAVE_S = 5.0
+JOIN_BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+def default_key(event: Event) -> str:
+    """One piece of work per chunk; one per fact for everything else."""
+    return event.chunk_id if isinstance(event, ChunkEvent) else event.event_id
+
+
+@dataclass(frozen=True)
+class Route(Generic[E]):
+    """What happens with the events of one topic.
+
+    Attributes:
+        event: The event; its topic is read.
+        handler: Does the work and returns the events to publish.
+        key: Records with the same key, while one of them is in hand, are one piece of work.
+    """
+
+    event: type[E]
+    handler: Handler[E]
+    key: Callable[[E], str] = default_key
+
+
+class Delivery(NamedTuple):
+    """One record in hand. `event` is None if nobody can read it, and `poison` says why."""
+
+    token: Token[TopicPartition]
+    raw: ConsumerRecord[bytes, bytes]
+    event: Event | None
+    poison: Poison | None = None
+
+    @property
+    def ref(self) -> RecordRef:
+        """Where it stands."""
+        return RecordRef(self.raw.topic, self.raw.partition, self.raw.offset, self.raw.timestamp)
+
+    @property
+    def attempt(self) -> int:
+        """The attempt at a chunk that it belongs to; 0 for what is not about a chunk."""
+        return self.event.attempt if isinstance(self.event, ChunkEvent) else 0
+
+
+@dataclass(eq=False)
+class Work:
+    """One piece of work in hand: everything that was delivered for one key while it lasts."""
+
+    key: tuple[str, str]
+    route: Route[Any]
+    deliveries: list[Delivery]
+    started_at: float
+    after: list[Delivery] = field(default_factory=list)
+    open: bool = True  # until it has its answer, further records of the key join it
+    resting: bool = False  # between two tries
+    unwanted: bool = False  # cancelled because of its job: acknowledge
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def first(self) -> Delivery:
+        """What started it."""
+        return self.deliveries[0]
+
+    @property
+    def event(self) -> Event:
+        """What it is about."""
+        assert self.first.event is not None
+        return self.first.event
+
+    @property
+    def attempt(self) -> int:
+        """The highest attempt of all that joined."""
+        return max(delivery.attempt for delivery in self.deliveries)
+
+    @property
+    def job_id(self) -> str:
+        """The job that it is for; empty if nobody can read the record."""
+        return str(getattr(self.first.event, "job_id", ""))
+
+    def cancel(self) -> None:
+        """Stop it; what it was for is delivered again, unless it is marked unwanted."""
+        if self.task is not None:
+            self.open = False
+            self.task.cancel()
+
+
+class Stage:
+    """A consumer group's member that runs handlers.
+
+    Args:
+        name: The stage, such as `downloader`; also the consumer group unless `group` is given.
+        routes: What is read and by whom.
+        bootstrap_servers: `host:port`, comma-separated.
+        worker: This replica's name.
+        publisher: Started and stopped by whoever made it.
+        engine: Where to ask whether jobs are wanted; None: all of them are.
+        watchdog: Asked before every write.
+        session_timeout_s: Without a heartbeat for so long the group goes on without this replica.
+        drain_s: What `stop` leaves for work in hand.
+        limits: How much it holds, and how patient it is.
+        group: The consumer group.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        routes: Sequence[Route[Any]],
+        *,
+        bootstrap_servers: str,
+        worker: str,
+        publisher: Publisher,
+        engine: AsyncEngine | None,
+        watchdog: Watchdog,
+        session_timeout_s: float = 10.0,
+        drain_s: float = 20.0,
+        limits: Limits | None = None,
+        group: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.worker = worker
+        self.group = group or name
+        self.publisher = publisher
+        self.watchdog = watchdog
+        self.limits = limits or Limits()
+        self.clock = clock
+        self.watch: JobWatch = NoWatch() if engine is None else DatabaseWatch(engine)
+        self._routes = {route.event.topic: route for route in routes}
+        self._bootstrap_servers = bootstrap_servers
+        self._session_timeout_s = session_timeout_s
+        self._drain_s = drain_s
+        self._rebalance_s = drain_s + REBALANCE_MARGIN_S
+        # A stage that may not write chunk.failed never gives up on an event.
+        self._endless = not _may_fail_chunks(name)
+        self._offsets: Offsets[TopicPartition] = Offsets()
+        self._works: dict[tuple[str, str], Work] = {}
+        self._dead_letters = dlq.Limiter(
+            run=self.limits.poison_run,
+            ratio=self.limits.poison_ratio,
+            window=self.limits.poison_window,
+        )
+        self._consumer: AIOKafkaConsumer | None = None
+        self._stopping = asyncio.Event()
+        self._room = asyncio.Event()
+        self._committing = asyncio.Lock()
+        self._committed_at = clock()
+        self._advanced_at = clock()
+        self._halted = ""
+        self._fatal: BaseException | None = None
+
+    # The loop
+
+    async def run(self) -> None:
+        """Consume until stopped: poll, take, commit; then drain and leave the group.
+
+        Raises:
+            Fatal: this process cannot go on.
+            KafkaError: likewise, as the consumer says.
+        """
+        consumer = await self._join()
+        if consumer is None:
+            return
+        watching = asyncio.create_task(self._watch_jobs())
+        try:
+            while not self._stopping.is_set():
+                self._advanced_at = self.clock()
+                for record in await self._poll(consumer):
+                    self._take(record)
+                if self.clock() - self._committed_at >= COMMIT_EVERY_S:
+                    await self._commit(consumer)
+                    self._measure(consumer)
+                self._raise_fatal()
+            await self._drain(consumer)
+            self._raise_fatal()
+        finally:
+            watching.cancel()
+            await self._abandon(self._works.values())
+            await self._leave(consumer)
+
+    async def stop(self) -> None:
+        """Let `run` return after draining; also before it was started, and twice."""
+        self._stopping.set()
+        self._room.set()
+
+    def alive(self) -> bool:
+        """Whether the loop advanced lately; a rebalance may hold it for its timeout."""
+        return self.clock() - self._advanced_at < self._rebalance_s + self._session_timeout_s + 30
+
+    async def check(self) -> None:
+        """Raise if the stage does not consume (readiness); the message says why."""
+        if self._halted:
+            raise Fatal(self._halted)
+        if self._consumer is None:
+            raise Fatal(f"the {self.name} has not joined its group yet")
+
+    # Polling
+
+    async def _join(self) -> AIOKafkaConsumer | None:
+        """Become a member of the group; None if stopped before."""
+        attempt = 0
+        while not self._stopping.is_set():
+            self._advanced_at = self.clock()
+            consumer = self._new_consumer()
+            try:
+                if await _unless(self._stopping, consumer.start()):
+                    self._consumer = consumer
+                    return consumer
+            except (KafkaError, OSError) as error:
+                log.warning("cannot join yet", action="join", error=str(error) or repr(error))
+            except BaseException:
+                await self._leave(consumer)
+                raise
+            await self._leave(consumer)
+            with contextlib.suppress(TimeoutError):
+                pause_s = JOIN_BACKOFF_S[min(attempt, len(JOIN_BACKOFF_S) - 1)]
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+            attempt += 1
+        return None
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers.split(","),
+            client_id=f"{self.name}-{self.worker}",
+            group_id=self.group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=_ms(self._session_timeout_s),
+            heartbeat_interval_ms=_ms(self._session_timeout_s / 4),
+            rebalance_timeout_ms=_ms(self._rebalance_s),
+        )
+        consumer.subscribe(list(self._routes), listener=_Listener(self))
+        return consumer
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> list[ConsumerRecord[bytes, bytes]]:
+        """As many records as there is room for; none after half a second."""
+        if (free := self._free()) == 0:
+            await self._wait_for_room()
+            free = self._free()
+        if free == 0:
+            consumer.pause(*consumer.assignment())
+            await consumer.getmany(timeout_ms=0)
+            return []
+        consumer.resume(*consumer.paused())
+        try:
+            batches = await consumer.getmany(timeout_ms=_ms(POLL_S), max_records=free)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.warning("cannot poll", action="poll", error=str(error) or repr(error))
+            return []
+        return [record for batch in batches.values() for record in batch]
+
+    def _free(self) -> int:
+        return 0 if self._halted else max(0, self.limits.in_flight - len(self._works))
+
+    async def _wait_for_room(self) -> None:
+        self._room.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._room.wait(), POLL_S)
+
+    # Taking records
+
+    def _take(self, raw: ConsumerRecord[bytes, bytes]) -> None:
+        """Start a piece of work for a record, or let it join the one that has its key."""
+        token = self._offsets.deliver(TopicPartition(raw.topic, raw.partition), raw.offset)
+        route = self._routes[raw.topic]
+        try:
+            event = events.decode(raw.topic, raw.key, raw.value, raw.headers)
+        except Poison as poison:
+            delivery = Delivery(token, raw, None, poison)
+            key = f"{raw.partition}@{raw.offset}"
+        else:
+            delivery = Delivery(token, raw, event)
+            key = route.key(event)
+        work = self._works.get((raw.topic, key))
+        if work is None:
+            self._start((raw.topic, key), route, [delivery])
+        elif work.open:
+            work.deliveries.append(delivery)
+        else:
+            work.after.append(delivery)
+
+    def _start(self, key: tuple[str, str], route: Route[Any], deliveries: list[Delivery]) -> None:
+        work = Work(key, route, deliveries, self.clock())
+        self._works[key] = work
+        work.task = asyncio.create_task(self._work(work))
+        # A callback, because a task that is cancelled before its first step runs none of its code.
+        work.task.add_done_callback(lambda task: self._ended(work, task))
+        metrics.IN_FLIGHT.labels(self.name).set(len(self._works))
+
+    def _ended(self, work: Work, task: asyncio.Task[None]) -> None:
+        """Count its records as done, unless it was cancelled; go on with what came meanwhile."""
+        del self._works[work.key]
+        metrics.IN_FLIGHT.labels(self.name).set(len(self._works))
+        self._room.set()
+        if not task.cancelled() and task.exception() is not None:
+            self._fatal = self._fatal or task.exception()
+        elif not task.cancelled() or work.unwanted:
+            for delivery in work.deliveries:
+                self._offsets.done(delivery.token)
+        if work.after and not self._stopping.is_set():
+            self._start(work.key, work.route, work.after)
+
+    # One piece of work
+
+    async def _work(self, work: Work) -> None:
+        """From the event to the acknowledged answer. Raises only what ends the process."""
+        trace = telemetry.continued(events.header(work.first.raw.headers, "traceparent"))
+        with logs.bound(**self._log_fields(work), trace_id=trace.trace_id):
+            context = _Context(self, work, str(trace))
+            try:
+                facts, status = await self._handle(work, context), "completed"
+            except Stopped as stopped:
+                facts, status = (), "cancelled"
+                log.info("not wanted any more", action="stop", reason=str(stopped))
+            except GiveUp as error:
+                facts, status = (_failure(self.name, work, error),), "failed"
+                log.warning("gave up", action="give-up", error=error.error, reason=str(error))
+            except Poison as poison:
+                facts, status = (), "dead"
+                await self._bury(work, poison)
+            work.open = False
+            await self._answer(work, context, facts)
+            if status != "dead":
+                self._dead_letters.good()
+            self._count(work, status)
+
+    async def _handle(self, work: Work, context: "_Context") -> Sequence[Event]:
+        """What the handler answers.
+
+        Raises:
+            Stopped: nobody wants it any more.
+            GiveUp: this attempt has failed.
+            Poison: nobody can read it, or handle what is in it.
+        """
+        if work.first.poison is not None:
+            raise work.first.poison
+        try:
+            return await self._patiently(
+                work, lambda: work.route.handler(work.event, context), endless=self._endless
+            )
+        except (Stopped, GiveUp, Poison, Fatal):
+            raise
+        except Exception as error:
+            if self._endless:
+                raise Poison(f"{type(error).__name__}: {error}") from error
+            word = getattr(error, "error", "internal")
+            message = str(error) if word != "internal" else f"{type(error).__name__}: {error}"
+            raise GiveUp(message, error=word, retriable=True) from error
+
+    async def _answer(self, work: Work, context: "_Context", facts: Sequence[Event]) -> None:
+        """Publish, and wait for the acknowledgement as long as it takes."""
+        stamped = [_with_attempt(fact, work) for fact in facts]
+        await self._patiently(
+            work,
+            lambda: self.publisher.publish(stamped, traceparent=context.traceparent),
+            endless=True,
+        )
+
+    async def _bury(self, work: Work, poison: Poison) -> None:
+        """Send every record of the work to the dead letters, or halt if they are too many."""
+        if reason := self._dead_letters.dead():
+            self._halt(reason)
+            raise asyncio.CancelledError
+        cause = poison.__cause__ or poison
+        letters = [
+            dlq.letter(
+                delivery.raw.key,
+                delivery.raw.value,
+                delivery.raw.headers,
+                dlq.blame(
+                    delivery.ref, cause, group=self.group, stage=self.name, worker=self.worker
+                ),
+            )
+            for delivery in work.deliveries
+        ]
+        await self._patiently(work, lambda: self.publisher.send(letters), endless=True)
+        metrics.DEAD_LETTERS.labels(self.name, type(cause).__name__).inc(len(letters))
+        log.error("to the dead letters", action="dead-letter", reason=str(poison))
+
+    async def _patiently(
+        self, work: Work, attempt: Callable[[], Awaitable[T]], *, endless: bool
+    ) -> T:
+        """Try until it works, or until it is not worth it any more; cancelled while stopping."""
+
+        async def sleep(seconds: float) -> None:
+            work.resting = True
+            try:
+                if not self._stopping.is_set():
+                    await asyncio.wait_for(self._stopping.wait(), seconds)
+                raise asyncio.CancelledError  # delivered again, to someone who stays
+            except TimeoutError:
+                pass
+            finally:
+                work.resting = False
+
+        def tell(error: BaseException, seconds: float) -> None:
+            log.warning(
+                "trying again",
+                action="retry",
+                error=str(error) or repr(error),
+                in_s=round(seconds, 2),
+                exc_info=None if str(error) else error,
+            )
+
+        patience = Patience(self.limits, endless=endless, clock=self.clock)
+        return await patiently(attempt, patience, self.limits, sleep=sleep, before_sleep=tell)
+
+    def _halt(self, reason: str) -> None:
+        """Take nothing more: it is the code that is wrong. A person looks, and restarts."""
+        if not self._halted:
+            self._halted = f"{self.group} has stopped: {reason}"
+            log.error("stopped taking records", action="halt", reason=reason)
+
+    # Committing
+
+    async def _commit(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit what is done, of the present assignment; whatever fails is tried again later."""
+        async with self._committing:
+            self._committed_at = self.clock()
+            due = self._offsets.committable()
+            if not due.positions:
+                return
+            self.watchdog.ensure_fresh()
+            positions = {tp: OffsetAndMetadata(at, "") for tp, at in due.positions.items()}
+            try:
+                async with asyncio.timeout(COMMIT_S):
+                    await consumer.commit(positions)
+            except (KafkaError, TimeoutError) as error:
+                log.warning("cannot commit", action="commit", error=str(error) or repr(error))
+            else:
+                self._offsets.committed(due)
+
+    async def on_revoked(self) -> None:
+        """The group is about to rebalance: commit quickly, let the work go on."""
+        if self._consumer is not None:
+            await self._commit(self._consumer)
+        self._offsets.revoke()
+
+    async def on_assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group has rebalanced; records that were not committed come again."""
+        mine = frozenset(partitions)
+        self._offsets.assign(mine)  # before anything awaits: the next poll may bring records
+        metrics.REBALANCES.labels(self.name).inc()
+        gone = [work for work in self._works.values() if not _stays(work, mine)]
+        for work in gone:
+            work.cancel()
+        log.info("assigned", action="assign", partitions=len(mine), cancelled=len(gone))
+
+    # Jobs that nobody wants any more
+
+    async def _watch_jobs(self) -> None:
+        """Once a second, one query about the jobs in hand."""
+        while True:
+            await asyncio.sleep(self.limits.watch_s)
+            in_hand = {work.job_id for work in self._works.values() if work.job_id}
+            try:
+                unwanted = await self.watch.unwanted(in_hand)
+            except Exception as error:  # noqa: BLE001 - every write asks again
+                log.warning("cannot ask for jobs", action="watch", error=str(error) or repr(error))
+                continue
+            for work in list(self._works.values()):
+                if work.open and work.job_id in unwanted:
+                    work.unwanted = True
+                    work.cancel()
+                    self._count(work, "cancelled")
+
+    # Ending
+
+    async def _drain(self, consumer: AIOKafkaConsumer) -> None:
+        """Finish what is in hand within the budget, cancel the rest, commit."""
+        deadline = self.clock() + self._drain_s
+        await self._abandon([work for work in self._works.values() if work.resting])
+        while self._works and (left := deadline - self.clock()) > 0 and self._fatal is None:
+            tasks = [work.task for work in self._works.values() if work.task is not None]
+            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await self._abandon(self._works.values())
+        await self._commit(consumer)
+
+    async def _abandon(self, works: Iterable[Work]) -> None:
+        """Cancel work without counting it as done."""
+        tasks = []
+        for work in list(works):
+            work.after.clear()
+            work.cancel()
+            if work.task is not None:
+                tasks.append(work.task)
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_S)
+
+    async def _leave(self, consumer: AIOKafkaConsumer) -> None:
+        """Leave the group, so that others need not wait for the session to time out."""
+        self._consumer = None
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await consumer.stop()
+        except (KafkaError, TimeoutError) as error:
+            log.warning("left without a word", action="leave", error=str(error) or repr(error))
+
+    def fail(self, error: BaseException) -> None:
+        """End the loop with this error at its next turn."""
+        self._fatal = self._fatal or error
+        self._room.set()
+
+    def _raise_fatal(self) -> None:
+        if self._fatal is not None:
+            raise self._fatal
+
+    # Telling
+
+    def _log_fields(self, work: Work) -> dict[str, str]:
+        event = work.first.event
+        chunk = event.chunk_id if isinstance(event, ChunkEvent) else ""
+        task = task_id(chunk, work.attempt) if chunk else work.key[1]
+        return {"task_id": task, "chunk": chunk, "phase": self.name, "job": work.job_id}
+
+    def _count(self, work: Work, status: str) -> None:
+        if isinstance(work.first.event, ChunkEvent):
+            metrics.CHUNKS.labels(self.name, status).inc()
+            metrics.CHUNK_DURATION.labels(self.name).observe(self.clock() - work.started_at)
+
+    def _measure(self, consumer: AIOKafkaConsumer) -> None:
+        """Records between what is done and the end of the log, and the age of the oldest."""
+        behind = dict.fromkeys(self._routes, 0)
+        age = dict.fromkeys(self._routes, 0.0)
+        for partition in consumer.assignment():
+            end, reached = consumer.highwater(partition), self._offsets.reached(partition)
+            if end is not None and reached is not None:
+                behind[partition.topic] += max(0, end - reached)
+        for work in self._works.values():
+            for delivery in work.deliveries:
+                seconds = time.time() - delivery.raw.timestamp / 1000
+                age[delivery.raw.topic] = max(age[delivery.raw.topic], seconds)
+        for topic in self._routes:
+            metrics.CONSUMER_LAG.labels(topic).set(behind[topic])
+            metrics.CONSUMER_LAG_SECONDS.labels(topic).set(age[topic])
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Passes rebalances on. The client swallows what is raised here, so it is told to the loop."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    async def on_partitions_revoked(self, revoked: object) -> None:  # noqa: ARG002 - the client's
+        try:
+            await self._stage.on_revoked()
+        except Exception as error:  # noqa: BLE001 - see above
+            self._stage.fail(error)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        try:
+            await self._stage.on_assigned(assigned)
+        except Exception as error:  # noqa: BLE001 - see above
+            self._stage.fail(error)
+
+
+class _Context:
+    """What a handler sees of its work (`pixcrawler.common.context.Context`)."""
+
+    def __init__(self, stage: Stage, work: Work, traceparent: str) -> None:
+        self._stage = stage
+        self._work = work
+        self._reported_at: float | None = None
+        self.traceparent = traceparent
+
+    @property
+    def record(self) -> RecordRef:
+        """The record that started the work."""
+        return self._work.first.ref
+
+    @property
+    def worker(self) -> str:
+        """This replica's name."""
+        return self._stage.worker
+
+    @property
+    def attempt(self) -> int:
+        """The highest attempt among the records that joined this work."""
+        return self._work.attempt
+
+    async def check(self) -> None:
+        """Ask the database whether the job is wanted, and the clock whether we were paused.
+
+        Raises:
+            Stopped: the job is cancelled, deleted or unknown by now.
+        """
+        if self._work.job_id:
+            await ensure_wanted(self._stage.watch, self._work.job_id)
+        self._stage.watchdog.ensure_fresh()
+
+    def report(self, done: int, total: int, images: ImageTotals) -> None:
+        """Publish `chunk.progress`, at most one a second, in the background."""
+        now = self._stage.clock()
+        event = self._work.event
+        if not isinstance(event, ChunkEvent):
+            return
+        if self._reported_at is not None and now - self._reported_at < REPORT_EVERY_S:
+            return
+        self._reported_at = now
+        fact = ChunkProgress(
+            chunk_id=event.chunk_id,
+            attempt=self.attempt,
+            stage=cast("events.Stage", self._stage.name),
+            done=done,
+            total=total,
+            images=images,
+        )
+        self._stage.publisher.post(fact, traceparent=self.traceparent)
+
+
+def _failure(stage: str, work: Work, error: GiveUp) -> Event:
+    """`chunk.failed`: this attempt failed, and the planner decides what comes next."""
+    event = work.event
+    assert isinstance(event, ChunkEvent)
+    return ChunkFailed(
+        chunk_id=event.chunk_id,
+        attempt=work.attempt,
+        stage=cast("events.Stage", stage),
+        retriable=error.retriable,
+        error=error.error,
+        message=str(error),
+    )
+
+
+def _with_attempt(fact: Event, work: Work) -> Event:
+    """The fact with the highest attempt that joined, also after the handler had looked."""
+    if isinstance(fact, ChunkEvent) and fact.key == getattr(work.first.event, "chunk_id", None):
+        return fact.model_copy(update={"attempt": max(fact.attempt, work.attempt)})
+    return fact
+
+
+def _may_fail_chunks(stage: str) -> bool:
+    by_name = {topic.name: topic for topic in topics.registry()}
+    return stage in by_name[topics.CHUNK_FAILED].writers
+
+
+def _stays(work: Work, mine: frozenset[TopicPartition]) -> bool:
+    return any(delivery.token.partition in mine for delivery in work.deliveries)
+
+
+async def _unless(event: asyncio.Event, awaitable: Any) -> bool:
+    """Await something unless the event is set first; whether it was done."""
+    task = asyncio.ensure_future(awaitable)
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return True
+        return False
+    finally:
+        for each in (task, waiting):
+            each.cancel()
+        await asyncio.gather(task, waiting, return_exceptions=True)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
