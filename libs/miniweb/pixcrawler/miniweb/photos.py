@@ -60,7 +60,7 @@ class Photos:
 
     def jpeg(self, index: int) -> bytes:
         """The tile as the web serves it: a complete JPEG."""
-        return encode(self.image(index), index)
+        return _jpeg(self.tiles[index])
 
 
 def cut(photo: str, box: tuple[int, int, int, int], size: tuple[int, int]) -> Image.Image:
@@ -87,6 +87,11 @@ def encode(image: Image.Image, index: int) -> bytes:
 def names() -> list[str]:
     """The large photographs, by name, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.jpg"))
+
+
+@cache
+def _jpeg(tile: Tile) -> bytes:
+    return encode(cut(tile.photo, tile.box, (tile.width, tile.height)), tile.index)
 
 
 @cache

@@ -7,7 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 
 from aiohttp import web
 
@@ -38,19 +38,27 @@ class Records:
     user_agents: Counter[str] = field(default_factory=Counter)
     searches: Counter[str] = field(default_factory=Counter)
     trespasses: list[str] = field(default_factory=list)
-    active: Counter[int] = field(default_factory=Counter)
+    _active: Counter[int] = field(default_factory=Counter)
 
     @contextmanager
     def visit(self, port: int, request: web.BaseRequest) -> Iterator[None]:
         """Counts one request from its beginning to its end."""
         self.hits[f"http://{HOME}:{port}{request.raw_path}"] += 1
         self.user_agents[request.headers.get("User-Agent", "")] += 1
-        self.active[port] += 1
-        self.busiest[port] = max(self.busiest[port], self.active[port])
+        self._active[port] += 1
+        self.busiest[port] = max(self.busiest[port], self._active[port])
         try:
             yield
         finally:
-            self.active[port] -= 1
+            self._active[port] -= 1
+
+    def as_json(self) -> dict[str, object]:
+        """All of it, as JSON can have it."""
+        values = {it.name: getattr(self, it.name) for it in fields(self) if it.name[0] != "_"}
+        return {
+            name: dict(value) if isinstance(value, Counter) else value
+            for name, value in values.items()
+        }
 
     def forget(self) -> None:
         """Starts counting anew; failures that were used up stay used up."""
@@ -124,7 +132,7 @@ class Server:
     def _control(self, request: web.BaseRequest) -> web.Response:
         if request.path == f"{CONTROL}reset":
             self.records.forget()
-        return web.json_response(asdict(self.records))
+        return web.json_response(self.records.as_json())
 
     async def trespass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Records whoever comes where nobody may."""
