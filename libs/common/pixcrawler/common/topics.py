@@ -145,7 +145,7 @@ def registry(partitions: int = 12) -> tuple[Topic, ...]:
             partitions,
             None,
             ("tracker",),
-            ("tracker",),
+            (),  # read back to recover, by no consumer group
             "the tracker's table, from which it recovers",
             compacted=True,
         ),

@@ -18,7 +18,8 @@ from pixcrawler.tracker import handler
 from pixcrawler.tracker.settings import Settings
 from pixcrawler.tracker.shown import Shown
 
-APP_ID = "pixcrawler-tracker"
+APP_ID = "tracker"
+"""Also the consumer group."""
 
 SOURCES = tuple(
     topic.name

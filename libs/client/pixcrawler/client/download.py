@@ -1,0 +1,146 @@
+"""Fetching a dataset into a folder: resumed where it stopped, every byte checked by sha256.
+
+`dataset.json` comes last, so a folder that has it has everything.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from pixcrawler.client.api import Api, Away
+from pixcrawler.client.errors import USAGE, CommandError
+
+INDEX = "dataset.json"
+PIECE = 1 << 20
+PARALLEL = 4
+"""Files at a time: enough to hide latency, few enough to be polite to one server."""
+
+_ARCHIVE = re.compile(r"chunk_(?P<job>[0-9a-f-]{36})-\d{5,}\.(zip|tar)(\.part)?")
+
+
+class File(NamedTuple):
+    """A file of a dataset as the API lists it; `size` in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+    url: str
+
+
+def check_folder(folder: Path, job_id: str | None) -> None:
+    """Refuse a folder that holds another job's dataset.
+
+    Args:
+        folder: Where the dataset shall go; it need not exist.
+        job_id: The job, None for one that is yet to be created.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"{folder} is not a folder", USAGE)
+    other = dataset_of(folder)
+    if other is not None and other != job_id:
+        raise CommandError(
+            f"{folder} holds the dataset of job {other}: choose another folder", USAGE
+        )
+
+
+def dataset_of(folder: Path) -> str | None:
+    """The job whose dataset, whole or in parts, is in this folder."""
+    try:
+        return str(json.loads((folder / INDEX).read_text("utf-8"))["job_id"])
+    except (OSError, ValueError, KeyError):
+        pass
+    for path in sorted(folder.glob("chunk_*")):
+        if match := _ARCHIVE.fullmatch(path.name):
+            return match["job"]
+    return None
+
+
+def fetch(
+    api: Api, job_id: str, folder: Path, on_bytes: Callable[[int, int], None] | None = None
+) -> list[File]:
+    """Fetch a finished job's dataset into a folder.
+
+    Args:
+        api: Where from.
+        job_id: Whose.
+        folder: Where to; made if it is not there.
+        on_bytes: Told (bytes so far, bytes in all) now and then.
+
+    Returns:
+        The files of the dataset.
+    """
+    check_folder(folder, job_id)
+    files = [_file(item) for item in api.get(f"/v1/jobs/{job_id}/dataset")["files"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    total, so_far = sum(file.size for file in files), 0
+    body = [file for file in files if file.path != INDEX]
+    last = [file for file in files if file.path == INDEX]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        for file in pool.map(lambda file: _fetch_file(api, job_id, file, folder), body):
+            so_far += file.size
+            if on_bytes:
+                on_bytes(so_far, total)
+    for file in last:
+        _fetch_file(api, job_id, file, folder)
+    return files
+
+
+def _file(item: dict[str, Any]) -> File:
+    return File(str(item["path"]), int(item["size"]), str(item["sha256"]), str(item["url"]))
+
+
+def _fetch_file(api: Api, job_id: str, file: File, folder: Path) -> File:
+    target = _inside(folder, file.path)
+    if target.exists() and _sha256(target) == file.sha256:
+        return file
+    partial = target.with_name(target.name + ".part")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    link = file.url
+    for attempt in api.patiently():
+        with attempt:
+            try:
+                _append(api, link, partial)
+            except CommandError:
+                # A link expires; the API gives a new one.
+                link = _link(api, job_id, file.path)
+                raise Away(f"the link of {file.path} was refused") from None
+            if partial.stat().st_size < file.size:
+                raise Away(f"{file.path} broke off")
+    if _sha256(partial) != file.sha256:
+        partial.unlink()
+        raise CommandError(f"{file.path} is not what the API lists (sha256): fetch it again")
+    partial.replace(target)
+    return file
+
+
+def _append(api: Api, link: str, partial: Path) -> None:
+    offset = partial.stat().st_size if partial.exists() else 0
+    with api.stream(link, offset=offset) as response:
+        resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+        with partial.open("ab" if resumed else "wb") as out:
+            for piece in response.iter_bytes(PIECE):
+                out.write(piece)
+
+
+def _link(api: Api, job_id: str, path: str) -> str:
+    files = api.get(f"/v1/jobs/{job_id}/dataset")["files"]
+    return next(str(item["url"]) for item in files if item["path"] == path)
+
+
+def _inside(folder: Path, path: str) -> Path:
+    """A file's place; a server must not choose one outside the folder."""
+    target = (folder / path).resolve()
+    if not target.is_relative_to(folder.resolve()):
+        raise CommandError(f"the API lists a file outside the dataset: {path}")
+    return target
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,146 @@
+"""`pixcrawler jobs …`, `chunks`, `capacity`: the API's answers, for people or for machines."""
+
+from pathlib import Path
+
+from pixcrawler.client import output, running, watching
+from pixcrawler.client.api import Json
+from pixcrawler.client.connection import connect
+from pixcrawler.client.errors import FAILED
+
+
+def list_jobs(status: str | None, project: str | None, *, json: bool) -> int:
+    """The owner's jobs, the latest first."""
+    with connect() as api:
+        items = list(api.pages("/v1/jobs", status=status, project_id=project))
+    if json:
+        output.document({"items": items})
+    else:
+        output.table(
+            ("job", "status", "images", "chunks", "keywords", "created"),
+            [
+                (
+                    job["job_id"],
+                    job["status"],
+                    job["max_images"],
+                    f"{job['completed_chunks']}/{job['total_chunks']}",
+                    ", ".join(job["keywords"]),
+                    job["created_at"],
+                )
+                for job in items
+            ],
+        )
+    return 0
+
+
+def show(job_id: str, *, json: bool) -> int:
+    """One job with its progress."""
+    with connect() as api:
+        job = api.get(f"/v1/jobs/{job_id}")
+        progress = api.get(f"/v1/jobs/{job_id}/progress")
+    if json:
+        output.document({**job, "progress": progress})
+    else:
+        output.fields(job)
+        output.note("")
+        watching.show_outcomes(progress)
+    return 0
+
+
+def watch(job_id: str, *, json: bool) -> int:
+    """Follow a job until its round is over."""
+    with connect() as api:
+        if not json:
+            final = watching.follow(api, job_id, watching.display_for_people())
+            watching.show_outcomes(final)
+        else:
+            final = {}
+            for final in watching.progress_of(api, job_id):
+                output.document({"event": "progress", **final})
+    return watching.EXIT_CODES.get(str(final.get("status")), FAILED)
+
+
+def act(job_id: str, action: str, *, json: bool) -> int:
+    """Something that is done to a job as a whole."""
+    with connect() as api:
+        answer = api.post(f"/v1/jobs/{job_id}/{action}")
+    return _done(answer, f"{action}: job {job_id}", json=json)
+
+
+def retry(job_id: str, chunk: str | None, *, json: bool) -> int:
+    """Try one failed chunk again, or all."""
+    what = "" if chunk is None else f"/chunks/{chunk}"
+    with connect() as api:
+        answer = api.post(f"/v1/jobs/{job_id}{what}/retry")
+    return _done(answer, f"retry: {chunk or 'all failed chunks'} of job {job_id}", json=json)
+
+
+def extend(job_id: str, number: int, priority: int | None, *, json: bool) -> int:
+    """Ask for more images."""
+    with connect() as api:
+        answer = api.post(
+            f"/v1/jobs/{job_id}/chunks", params={"max_images": number, "priority": priority}
+        )
+    return _done(answer, f"job {job_id} is now for {answer['max_images']} images", json=json)
+
+
+def delete(job_id: str, *, json: bool) -> int:
+    """Forget a job."""
+    with connect() as api:
+        api.delete(f"/v1/jobs/{job_id}")
+    return _done({"job_id": job_id, "deleted": True}, f"deleted job {job_id}", json=json)
+
+
+def download(job_id: str, folder: Path, *, json: bool) -> int:
+    """Fetch a job's dataset."""
+    with connect() as api:
+        running.fetch_dataset(api, job_id, folder)
+    dataset = str(folder.resolve())
+    return _done({"job_id": job_id, "dataset": dataset}, f"dataset: {dataset}", json=json)
+
+
+def chunks(job_id: str, status: str | None, *, json: bool) -> int:
+    """The chunks of a job."""
+    with connect() as api:
+        items = list(api.pages(f"/v1/jobs/{job_id}/chunks", status=status))
+    if json:
+        output.document({"items": items})
+    else:
+        output.table(
+            ("chunk", "status", "stage", "range", "attempt", "valid", "of", "error"),
+            [_chunk_row(chunk) for chunk in items],
+        )
+    return 0
+
+
+def capacity(*, json: bool) -> int:
+    """How much work is let through at a time."""
+    with connect() as api:
+        answer = api.get("/v1/capacity")
+    if json:
+        output.document(answer)
+    else:
+        output.fields(answer)
+    return 0
+
+
+def _chunk_row(chunk: Json) -> tuple[object, ...]:
+    images = chunk.get("images") or {}
+    span = chunk["image_range"]
+    return (
+        chunk["index"],
+        chunk["status"],
+        chunk["stage"],
+        f"{span['start']}–{span['end']}",  # noqa: RUF001 - the dash of a range
+        chunk["attempt"],
+        images.get("valid", 0),
+        images.get("candidates", 0),
+        chunk["error_message"],
+    )
+
+
+def _done(answer: Json, line: str, *, json: bool) -> int:
+    if json:
+        output.document(answer)
+    else:
+        output.result.print(line, markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,141 @@
+"""`pixcrawler run`: from keywords to a dataset in a folder."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from pixcrawler.client import connection, download, local, output, watching
+from pixcrawler.client.api import Api, Json
+from pixcrawler.client.errors import USAGE, CommandError
+from pixcrawler.standalone import UpOptions, temporary
+
+
+class Wish(NamedTuple):
+    """What `run` was asked for; `number` None means all of the list."""
+
+    keywords: tuple[str, ...]
+    number: int | None
+    sources: tuple[str, ...]
+    urls: Path | None
+    priority: int
+    min_size: int
+    near_duplicates: int | None
+    format: str
+    folder: Path
+
+
+DEFAULT_NUMBER = 500
+
+
+def run(wish: Wish, *, json: bool) -> int:
+    """Create a job, follow it, fetch its dataset; the exit code."""
+    if not wish.keywords and wish.urls is None:
+        raise CommandError("say what to look for: pixcrawler run KEYWORD… -o DIR", USAGE)
+    download.check_folder(wish.folder, None)
+    body = request(wish)
+    with _api() as (api, stays):
+        job = api.post("/v1/jobs", body, headers={"Idempotency-Key": uuid.uuid4().hex})
+        _say(json, {"event": "created", "job": job}, f"job {job['job_id']}")
+        try:
+            return _finish(api, job["job_id"], wish.folder, json=json)
+        except KeyboardInterrupt:
+            where = "it goes on" if stays else "`pixcrawler up` carries it on"
+            output.note(
+                f"stopped watching job {job['job_id']}; {where}: "
+                f"pixcrawler jobs watch {job['job_id']} · pixcrawler jobs cancel {job['job_id']}"
+            )
+            raise
+
+
+def request(wish: Wish) -> Json:
+    """The body of `POST /v1/jobs`."""
+    body: Json = {
+        "keywords": list(wish.keywords),
+        "priority": wish.priority,
+        "options": {
+            "min_size": wish.min_size,
+            "near_duplicates": wish.near_duplicates,
+            "format": wish.format,
+        },
+    }
+    number = wish.number
+    sources = list(wish.sources)
+    if wish.urls is not None:
+        body["urls"] = read_urls(wish.urls)
+        number = number or len(body["urls"])
+        if "urls" not in sources and (sources or not wish.keywords):
+            sources.append("urls")
+    if sources:
+        body["sources"] = sources
+    body["max_images"] = number or DEFAULT_NUMBER
+    return body
+
+
+def read_urls(path: Path) -> list[str]:
+    """One URL a line; blank lines and lines that begin with # are left out."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path} cannot be read: {error}", USAGE) from error
+    urls = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not urls:
+        raise CommandError(f"{path} holds no URL: one a line is expected", USAGE)
+    return urls
+
+
+def fetch_dataset(api: Api, job_id: str, folder: Path) -> None:
+    """Fetch a dataset and say so to people."""
+    files = download.fetch(api, job_id, folder)
+    size = sum(file.size for file in files)
+    output.note(f"{len(files)} files, {size / 1e6:.1f} MB in {folder}")
+
+
+def _finish(api: Api, job_id: str, folder: Path, *, json: bool) -> int:
+    if json:
+        final: Json = {}
+        for final in watching.progress_of(api, job_id):
+            output.document({"event": "progress", **final})
+    else:
+        final = watching.follow(api, job_id, watching.display_for_people())
+    fetch_dataset(api, job_id, folder)
+    if json:
+        output.document(
+            {
+                "event": "finished",
+                "job_id": job_id,
+                "status": final["status"],
+                "dataset": str(folder.resolve()),
+                "images": final["images"],
+            }
+        )
+    else:
+        watching.show_outcomes(final)
+        output.result.print(f"{final['status']}: {final['images']['valid']} images")
+        output.result.print(f"dataset: {folder.resolve()}", soft_wrap=True, markup=False)
+    return watching.EXIT_CODES[final["status"]]
+
+
+@contextmanager
+def _api() -> Iterator[tuple[Api, bool]]:
+    """The API to use, and whether it stays when the command ends."""
+    named = connection.from_environment()
+    if named is not None or connection.standalone() is not None:
+        with named or connection.connect() as api:
+            yield api, True
+        return
+    output.note("nothing is running here: starting PixCrawler for this job")
+    options = UpOptions(data_dir=connection.data_dir(), port=0)
+    with temporary(options, local.say) as started:
+        key = os.environ.get("PIXCRAWLER_API_KEY") or started.api_key or ""
+        with Api(started.api_url or "", key) as api:
+            yield api, False
+
+
+def _say(json: bool, document: Json, line: str) -> None:
+    if json:
+        output.document(document)
+    else:
+        output.note(line)

@@ -1,0 +1,161 @@
+"""Following a job until its round is over: bars on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pixcrawler.client import output
+from pixcrawler.client.api import Api, Json
+from pixcrawler.client.errors import DONE, FAILED, INCOMPLETE
+
+TERMINAL = frozenset({"completed", "incomplete", "failed", "cancelled"})
+
+POLL_S = 0.5
+"""Seconds between two looks: often enough to feel live, rare enough to cost the api nothing."""
+
+LINE_S = 2.0
+"""Seconds between two plain lines at least."""
+
+EXIT_CODES = {"completed": DONE, "incomplete": INCOMPLETE, "failed": FAILED, "cancelled": FAILED}
+
+
+class Display(Protocol, AbstractContextManager[Any]):
+    """Shows progress as it comes."""
+
+    def show(self, progress: Json) -> None:
+        """The job looks like this now."""
+        ...
+
+
+def progress_of(api: Api, job_id: str) -> Iterator[Json]:
+    """The job's progress at every change, the terminal one last."""
+    last: Json | None = None
+    while True:
+        seen = api.get(f"/v1/jobs/{job_id}/progress")
+        if _without_clock(seen) != last:
+            last = _without_clock(seen)
+            yield seen
+        if seen["status"] in TERMINAL:
+            return
+        time.sleep(POLL_S)
+
+
+def follow(api: Api, job_id: str, display: Display) -> Json:
+    """Show the job's progress until its round is over; the last progress."""
+    final: Json = {}
+    with display:
+        for final in progress_of(api, job_id):
+            display.show(final)
+    return final
+
+
+def display_for_people() -> Display:
+    """Bars where there is a terminal, plain lines where there is none."""
+    return Bars() if output.people.is_terminal else Lines()
+
+
+class Lines:
+    """A line of text now and then."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        """Nothing to prepare."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to clean up."""
+
+    def show(self, progress: Json) -> None:
+        """One line, unless the last one is too recent."""
+        now = time.monotonic()
+        if now < self._next and progress["status"] not in TERMINAL:
+            return
+        self._next = now + LINE_S
+        done = steps(progress)
+        shown = " · ".join(f"{name} {count}/{total}" for name, (count, total) in done.items())
+        output.note(f"{progress['status']:<10} {progress['progress']:5.1f} %  {shown}")
+
+
+class Bars:
+    """One bar for each stage."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=output.people,
+        )
+        self._tasks = {name: self._bars.add_task(name, total=None) for name in ("chunks", *STEPS)}
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the last picture on the screen."""
+        self._bars.stop()
+
+    def show(self, progress: Json) -> None:
+        """Move the bars."""
+        for name, (count, total) in steps(progress).items():
+            self._bars.update(self._tasks[name], completed=count, total=total or None)
+
+
+STEPS = ("download", "validate", "upload")
+
+
+def steps(progress: Json) -> dict[str, tuple[int, int]]:
+    """How far each stage is: (done, of how many)."""
+    images = progress["images"]
+    candidates = images["candidates"]
+    ended = progress["completed_chunks"] + progress["failed_chunks"]
+    unfetched = sum(images["dropped"].get(name, 0) for name in NOT_FETCHED)
+    decided = sum(images["dropped"].values())
+    return {
+        "chunks": (ended, progress["total_chunks"]),
+        "download": (min(images["downloaded"] + unfetched, candidates), candidates),
+        "validate": (min(decided + images["valid"], candidates), candidates),
+        "upload": (images["valid"], images["requested"]),
+    }
+
+
+NOT_FETCHED = (
+    "too_large",
+    "http_error",
+    "timeout",
+    "network_error",
+    "redirect",
+    "blocked",
+    "opted_out",
+)
+"""Outcomes that the downloader decides: no bytes went on from there."""
+
+
+def show_outcomes(progress: Json) -> None:
+    """A table of what became of the candidates."""
+    images = progress["images"]
+    rows = [("kept", images["valid"])]
+    rows += sorted(images["dropped"].items(), key=lambda item: (-item[1], item[0]))
+    total = sum(count for _, count in rows) or 1
+    output.table(
+        ("outcome", "images", "share"),
+        [(name, count, f"{100 * count / total:.1f} %") for name, count in rows],
+    )
+
+
+def _without_clock(progress: Json) -> Json:
+    return {k: v for k, v in progress.items() if k not in {"updated_at", "eta_s"}}
