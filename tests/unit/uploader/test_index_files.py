@@ -117,7 +117,11 @@ def test_images_and_licenses_say_the_same(tmp_path: Path) -> None:
 
 def test_the_card_loads_the_archives_and_nothing_else() -> None:
     """The YAML head is YAML, names the archives by pattern, and survives any name of a job."""
-    for form, pattern in (("zip", "chunk_*.zip"), ("webdataset", "chunk_*.tar")):
+    patterns: tuple[tuple[Format, str], ...] = (
+        ("zip", "chunk_*.zip"),
+        ("webdataset", "chunk_*.tar"),
+    )
+    for form, pattern in patterns:
         text = card.card(
             job(form, name='a: "b"\n---\n# c'),
             FACTS,

@@ -134,7 +134,7 @@ class Sweeper:
                 crawl_jobs.c.job_id.in_(batch)
             )
             async with self._engine.connect() as connection:
-                rows = dict((await connection.execute(query)).tuples().all())
+                rows = {row.job_id: row.deleted_at for row in await connection.execute(query)}
             gone += [job for job in batch if rows.get(job) is not None]
             gone += [job for job in batch if job not in rows and newest[job] < old]
         return gone
