@@ -1,0 +1,36 @@
+"""Signs of life, gathered and written in batches: losing some in a crash costs nothing."""
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pixcrawler.planner import store
+
+FULL = 200
+"""Chunks after which a batch is written before its time."""
+
+
+class Signs:
+    """The chunks that gave a sign of life since the last batch, with the stage that did.
+
+    Args:
+        engine: The database.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._seen: dict[str, str] = {}
+
+    def saw(self, chunk_id: str, stage: str) -> None:
+        """A chunk gave a sign of life."""
+        self._seen[chunk_id] = stage
+
+    @property
+    def full(self) -> bool:
+        """Whether a batch is worth writing now."""
+        return len(self._seen) >= FULL
+
+    async def flush(self) -> None:
+        """Write what was seen. What could not be written is seen again soon enough."""
+        taken, self._seen = self._seen, {}
+        if taken:
+            async with self._engine.begin() as connection:
+                await store.seen(connection, taken)

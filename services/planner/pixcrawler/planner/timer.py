@@ -1,0 +1,97 @@
+"""What the planner does because time passes: deadlines, and looking at jobs again."""
+
+from collections.abc import Awaitable, Callable
+
+from pixcrawler.common import jobs, logs, metrics, outbox
+from pixcrawler.common.chunks import result_of
+from pixcrawler.common.events import JobCancelled
+from pixcrawler.common.ids import parse_chunk_id
+from pixcrawler.planner import admission, endings, rounds, store
+from pixcrawler.planner.signs import Signs
+from pixcrawler.planner.store import Processing
+from pixcrawler.planner.tools import TAKEBACKS, Tools, trace_of
+
+log = logs.get(__name__)
+
+DEADLINE = "deadline"
+"""The error of a chunk that was silent for too long, again and again."""
+
+
+async def tick(tools: Tools, signs: Signs) -> None:
+    """Every second: signs of life, then deadlines (in this order), then gauges."""
+    await signs.flush()
+    await watch_deadlines(tools)
+    await measure(tools)
+
+
+async def watch_deadlines(tools: Tools) -> None:
+    """Plan silent chunks again, or give them up."""
+    async with tools.engine.connect() as connection:
+        silent = await store.silent(connection, tools.policy.deadline_s)
+        unwanted = await jobs.unwanted(
+            connection, {parse_chunk_id(chunk.chunk_id).job_id for chunk in silent}
+        )
+    for chunk in silent:
+        wanted = parse_chunk_id(chunk.chunk_id).job_id not in unwanted
+        await _attempt("deadline", chunk.chunk_id, _overdue, tools, chunk, wanted)
+
+
+async def _overdue(tools: Tools, chunk: Processing, wanted: bool) -> None:
+    """One silent chunk: only its result says whether it has ended."""
+    job_id = parse_chunk_id(chunk.chunk_id).job_id
+    result = await result_of(tools.blobs, chunk.chunk_id)
+    if result is None and wanted:
+        if chunk.takebacks < TAKEBACKS:
+            await admission.take_back(tools, chunk.chunk_id, chunk.attempt)
+            return
+        result = await endings.give_up(
+            tools.blobs,
+            chunk.chunk_id,
+            error=DEADLINE,
+            message=f"no sign of life after {chunk.takebacks + 1} tries",
+        )
+    await rounds.look(tools, job_id, [] if result is None else [result])
+
+
+async def measure(tools: Tools) -> None:
+    """The gauges that autoscaling goes by."""
+    async with tools.engine.connect() as connection:
+        waiting = await store.pending_by_priority(connection)
+        slots = await store.occupancy(connection)
+    for priority in range(11):
+        metrics.CHUNKS_PENDING.labels(priority=str(priority)).set(waiting.get(priority, 0))
+    metrics.CHUNKS_ACTIVE.set(slots.active)
+
+
+async def review(tools: Tools) -> None:
+    """Every half minute: look at every open job, and repeat what has not been heard yet."""
+    async with tools.engine.connect() as connection:
+        opened = await store.open_jobs(connection)
+    for job_id in opened:
+        await _attempt("review", job_id, rounds.look, tools, job_id)
+    await repeat(tools)
+
+
+async def repeat(tools: Tools) -> None:
+    """Repeat facts until the shown progress agrees, and deletions until nothing is shown."""
+    async with tools.engine.begin() as connection:
+        for job_id, told in await store.unshown(connection):
+            await rounds.say_again(connection, tools, job_id, told)
+        for job_id in await store.deleted_but_shown(connection):
+            await outbox.add(
+                connection,
+                JobCancelled(job_id=job_id, deleted=True),
+                source=tools.source,
+                traceparent=str(trace_of(job_id)),
+            )
+    tools.published()
+
+
+async def _attempt(
+    action: str, what: str, do: Callable[..., Awaitable[object]], *args: object
+) -> None:
+    """One of several pieces of work: its failure must not keep the others from being done."""
+    try:
+        await do(*args)
+    except Exception as error:  # noqa: BLE001 - it comes again with the next pass
+        log.warning("failed", action=action, of=what, error=str(error) or repr(error))
