@@ -74,11 +74,14 @@ class Route(Generic[E]):
         event: The event; its topic is read.
         handler: Does the work and returns the events to publish.
         key: Records with the same key, while one of them is in hand, are one piece of work.
+        watched: Whether the work ends as soon as its job is cancelled or deleted. A handler that
+            has to act on cancelled jobs says no, and asks itself whether the job still exists.
     """
 
     event: type[E]
     handler: Handler[E]
     key: Callable[[E], str] = default_key
+    watched: bool = True
 
 
 class Delivery(NamedTuple):
@@ -395,14 +398,16 @@ class Stage:
         """
         if work.first.poison is not None:
             raise work.first.poison
+        # There is no chunk.failed for an event about a job.
+        endless = self._endless or not isinstance(work.event, ChunkEvent)
         try:
             return await self._patiently(
-                work, lambda: work.route.handler(work.event, context), endless=self._endless
+                work, lambda: work.route.handler(work.event, context), endless=endless
             )
         except (Stopped, GiveUp, Poison, Fatal):
             raise
         except Exception as error:
-            if self._endless:
+            if endless:
                 raise Poison(f"{type(error).__name__}: {error}") from error
             word = getattr(error, "error", "internal")
             message = str(error) if word != "internal" else f"{type(error).__name__}: {error}"
@@ -520,7 +525,7 @@ class Stage:
                 log.warning("cannot ask for jobs", action="watch", error=str(error) or repr(error))
                 continue
             for work in list(self._works.values()):
-                if work.open and work.job_id in unwanted:
+                if work.open and work.route.watched and work.job_id in unwanted:
                     work.unwanted = True
                     work.cancel()
                     self._count(work, "cancelled")
@@ -645,7 +650,7 @@ class _Context:
         Raises:
             Stopped: the job is cancelled, deleted or unknown by now.
         """
-        if self._work.job_id:
+        if self._work.job_id and self._work.route.watched:
             await ensure_wanted(self._stage.watch, self._work.job_id)
         self._stage.watchdog.ensure_fresh()
 
