@@ -247,6 +247,16 @@ def test_the_number_must_be_exact(tmp_path: Path) -> None:
         assert "are kept, must be" in " ".join(result.differences(tmp_path, requested=requested))
 
 
+def test_a_copy_may_be_surplus_once_the_number_is_reached(tmp_path: Path) -> None:
+    """With just the supply asked for: a late copy may be surplus, an image of its own may not."""
+    result = Result()
+    result.row("near").update(outcome="surplus", duplicate_of=None)
+    assert result.differences(tmp_path, requested=4) == []
+    assert "is surplus" in " ".join(result.differences(tmp_path, requested=5))
+    result.drop("one", "surplus")
+    assert "is surplus, must be kept" in " ".join(result.differences(tmp_path, requested=4))
+
+
 def test_surplus_is_for_valid_images(tmp_path: Path) -> None:
     """A file that could not be kept is no surplus."""
     result = Result()

@@ -8,11 +8,9 @@ import pytest
 from aiohttp import ClientSession
 
 from pixcrawler.miniweb import plans
-from pixcrawler.miniweb.pages import Ports
 from pixcrawler.miniweb.searches import Hits, commons, openverse
 from pixcrawler.miniweb.server import Server
 from pixcrawler.miniweb.site import Site, hosting
-from pixcrawler.miniweb.web import MiniWeb
 from tests.unit.miniweb.conftest import CONTACT
 
 DATA = Path(__file__).parent.parent / "sources_data"
@@ -28,9 +26,9 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def hits() -> Hits:
-    return MiniWeb(plans.small_plan(), 1, Ports(1, 2, (3, 4, 5, 6), 7, 8, 9)).hits
+@pytest.fixture
+def hits(server: Server) -> Hits:
+    return server.web.hits
 
 
 def documented(name: str) -> Any:

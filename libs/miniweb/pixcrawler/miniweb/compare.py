@@ -58,17 +58,20 @@ def compare(
 
     `requested` is the number of images that the job asked for. Below the supply, exactly that
     many are kept, others may be `surplus`, and URLs that were not needed need not appear. None,
-    or a number above the supply, means that every URL appears and everything is kept that can be.
+    or the supply, or more, means that every URL appears and everything is kept that can be (with
+    just the supply, a copy of a kept image that is decided last may be `surplus` as well).
     """
     rows = list(outcomes)
     facts = list(metadata)
-    short = requested is not None and requested < supply(truth.values())
+    possible = supply(truth.values())
+    short = requested is not None and requested < possible
+    reached = requested is not None and requested <= possible
     by_url = {str(row["url"]): row for row in rows if row["url"] in truth}
     return [
         *_repeated(rows),
         *_unknown(truth, rows),
         *([] if short else _missing(truth, by_url)),
-        *_wrong_outcomes(truth, by_url, short=short),
+        *_wrong_outcomes(truth, by_url, short=short, reached=reached),
         *_wrong_groups(truth, by_url, short=short),
         *_wrong_number(truth, by_url, requested if short else None),
         *_wrong_details(truth, by_url),
@@ -108,10 +111,13 @@ def _missing(truth: Truths, by_url: Mapping[str, Row]) -> Iterator[str]:
             yield f"{_name(true)} has no outcome, must be {true.outcome}"
 
 
-def _wrong_outcomes(truth: Truths, by_url: Mapping[str, Row], *, short: bool) -> Iterator[str]:
+def _wrong_outcomes(
+    truth: Truths, by_url: Mapping[str, Row], *, short: bool, reached: bool
+) -> Iterator[str]:
     for url, row in by_url.items():
         true = truth[url]
-        spare = {SURPLUS} if short and true.outcome == KEPT else set()
+        valid = true.outcome == KEPT and (short or (reached and bool(true.group)))
+        spare = {SURPLUS} if valid else set()
         if row["outcome"] not in true.allowed | spare:
             wanted = " or ".join(sorted(true.allowed))
             yield f"{_name(true)} is {row['outcome']}, must be {wanted}{_because(row)}"

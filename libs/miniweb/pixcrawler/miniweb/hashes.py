@@ -2,7 +2,6 @@
 
 from io import BytesIO
 
-import imagehash
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -41,5 +40,7 @@ def hex_digits(value: int) -> str:
 
 
 def _hash(image: Image.Image) -> int:
+    import imagehash  # with it comes SciPy: half a second that most webs do not need
+
     upright = ImageOps.exif_transpose(image)
     return int(str(imagehash.phash(upright)), 16)

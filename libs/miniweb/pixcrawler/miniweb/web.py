@@ -80,7 +80,12 @@ class MiniWeb:
             key: [self._hit(entry, next(numbers), *key) for entry in entries]
             for key, entries in zip(keys, dealt, strict=True)
         }
-        self._list_twice(hits, [entry for entry in ordered if entry.kind == "photo"])
+        photos = [entry.page.url for entry in ordered if entry.kind == "photo"]
+        twice = self.plan.listed_twice
+        self._list_twice(hits, frozenset(photos[:twice]))
+        if not self.plan.together:
+            for listed in hits.values():
+                _end_with(frozenset(photos[twice:]), listed)
         for (source, word), listed in hits.items():
             if source == OPENVERSE and len(listed) > LISTING_MAX:
                 raise ValueError(f"{len(listed)} results for {word!r}: Openverse shows 400")
@@ -91,9 +96,8 @@ class MiniWeb:
         image = (picture.width, picture.height, len(picture.data)) if picture else (0, 0, 0)
         return describe(entry.page.url, number, source, keyword, seed=self.seed, image=image)
 
-    def _list_twice(self, hits: dict[tuple[str, str], list[Hit]], photos: list[Entry]) -> None:
+    def _list_twice(self, hits: dict[tuple[str, str], list[Hit]], twice: frozenset[str]) -> None:
         """Lets the other source find some photographs as well, in the middle of its listing."""
-        twice = {entry.page.url for entry in photos[: self.plan.listed_twice]}
         for (source, word), listed in [(key, list(value)) for key, value in hits.items()]:
             other = COMMONS if source == OPENVERSE else OPENVERSE
             for hit in listed:
@@ -128,6 +132,13 @@ def _together(units: list[list[Entry]], rng: random.Random) -> list[Entry]:
     pairs += [singles[at : at + 2] for at in range(0, len(singles) - 1, 2)]
     rng.shuffle(pairs)
     return [*chain.from_iterable(pairs), *singles[len(singles) // 2 * 2 :]]
+
+
+def _end_with(photos: frozenset[str], listed: list[Hit]) -> None:
+    """Moves a photograph to the end, so that a job that keeps all it can has tried all before."""
+    last = next((at for at in reversed(range(len(listed))) if listed[at].url in photos), None)
+    if last is not None:
+        listed.append(listed.pop(last))
 
 
 def _dealt(entries: list[Entry], hands: int) -> list[list[Entry]]:
