@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from pixcrawler.common import metrics, service
 from pixcrawler.common.events import ChunkValidated, ImageTotals, JobPlanned
@@ -35,8 +36,12 @@ async def build(settings: Settings, runtime: service.Runtime) -> Sequence[servic
         count=count_outcomes,
     )
     finishing = partial(handle_job_planned, blobs=runtime.blobs, engine=runtime.engine)
+    routes: tuple[Route[Any], ...] = (
+        Route(ChunkValidated, packing),
+        Route(JobPlanned, finishing, watched=False),
+    )
     return (
-        runtime.stage([Route(ChunkValidated, packing), Route(JobPlanned, finishing)]),
+        runtime.stage(routes),
         clearing,
         Periodic("sweep", sweeper.sweep, interval_s=settings.sweep_interval_s),
         Periodic("sweep-all", sweeper.sweep_all, interval_s=settings.sweep_all_interval_s),

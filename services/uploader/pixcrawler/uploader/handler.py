@@ -136,16 +136,15 @@ async def handle_job_planned(
 ) -> Sequence[Event]:
     """Finish a round: write the dataset's index, and say that it is there.
 
-    Only for a round that is closed and the job's latest; a cancelled job's too. Repetitions answer
-    from the index that is there, so always the same.
+    Only for a round that is closed and the job's latest; a cancelled job's too, so the context must
+    not mind that. Repetitions answer from the index that is there, so always the same.
     """
-    del context  # a cancelled job's round is finished as well, so its check does not apply here
     if event.closed_round == 0 or event.closed_round != event.round:
         return ()
     job = await _existing_job(engine, event.job_id)
     if job.round != event.closed_round:
         return ()
-    dataset = await index.find_or_write(job, event.facts(), blobs, engine)
+    dataset = await index.find_or_write(job, event.facts(), context, blobs=blobs, engine=engine)
     return (
         JobFinished(
             job_id=job.job_id,

@@ -29,6 +29,7 @@ from pixcrawler.common.chunk_outcomes import (
     read_objects,
     totals,
 )
+from pixcrawler.common.context import Context
 from pixcrawler.common.documents import DatasetFile, DatasetIndex, StoredFile
 from pixcrawler.common.errors import BlobNotFound, Stopped
 from pixcrawler.common.events import ImageTotals, JobFacts
@@ -59,13 +60,14 @@ CHUNKS_AHEAD = 4
 
 
 async def find_or_write(
-    job: Job, facts: JobFacts, blobs: BlobStore, engine: AsyncEngine
+    job: Job, facts: JobFacts, context: Context, *, blobs: BlobStore, engine: AsyncEngine
 ) -> DatasetIndex:
     """The index of the closed round, made now unless it is there.
 
     Args:
         job: Not deleted.
         facts: The closed round's.
+        context: The work in hand; must not mind that the job is cancelled.
         blobs: Where everything is.
         engine: Asked before each object whether the job is still there.
 
@@ -73,11 +75,35 @@ async def find_or_write(
         Stopped: the job was deleted meanwhile.
     """
     data = await _read(blobs, names.dataset_index(job.job_id, facts.closed_round))
+    gate = _Gate(job.job_id, context, engine)
     if data is None:
-        data = await _Index(job, facts, blobs, engine).write()
+        data = await _Index(job, facts, blobs, gate).write()
     dataset = DatasetIndex.model_validate_json(data)
-    await _copy_beside_archives(dataset, data, blobs, engine)
+    await _copy_beside_archives(dataset, data, blobs, gate)
     return dataset
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """Asked before each object, since a deleted job's blobs are being erased."""
+
+    job_id: str
+    context: Context
+    engine: AsyncEngine
+
+    async def check(self, latest_round: int | None = None) -> None:
+        """Let it pass.
+
+        Raises:
+            Stopped: the job is deleted or unknown, or its latest round is not this one.
+        """
+        await self.context.check()
+        async with self.engine.connect() as connection:
+            job = await jobs.load(connection, self.job_id)
+        if job is None or job.deleted:
+            raise Stopped(f"job {self.job_id} is gone")
+        if latest_round is not None and job.round != latest_round:
+            raise Stopped(f"job {self.job_id} has a later round than {latest_round}")
 
 
 @dataclass
@@ -99,11 +125,11 @@ class _Contents:
 class _Index:
     """One writing of one index."""
 
-    def __init__(self, job: Job, facts: JobFacts, blobs: BlobStore, engine: AsyncEngine) -> None:
+    def __init__(self, job: Job, facts: JobFacts, blobs: BlobStore, gate: _Gate) -> None:
         self._job = job
         self._facts = facts
         self._blobs = blobs
-        self._engine = engine
+        self._gate = gate
         self._chunks = [chunk_id(job.job_id, index) for index in range(facts.total_chunks)]
         self._prefix = names.round_prefix(job.job_id, facts.closed_round)
 
@@ -195,14 +221,14 @@ class _Index:
     async def _store(self, path: str, content: bytes) -> DatasetFile:
         """Create a file of the index, or adopt the one that is there."""
         name = f"{self._prefix}{path}"
-        await _still_there(self._engine, self._job.job_id)
+        await self._gate.check()
         await self._blobs.create(name, content)
         return _in_dataset(await storage.stored(self._blobs, name))
 
     async def _store_file(self, path: Path) -> DatasetFile:
         """The same for a file of the temporary folder, which has the stored bytes afterwards."""
         name = f"{self._prefix}{path.name}"
-        await _still_there(self._engine, self._job.job_id)
+        await self._gate.check()
         if not await self._blobs.create(name, _pieces(path)):
             await _fetch(self._blobs, name, path)
         return _in_dataset(await storage.stored(self._blobs, name))
@@ -240,7 +266,7 @@ async def _each(blobs: BlobStore, chunks: Sequence[str]) -> AsyncIterator[ChunkO
 
 
 async def _copy_beside_archives(
-    dataset: DatasetIndex, data: bytes, blobs: BlobStore, engine: AsyncEngine
+    dataset: DatasetIndex, data: bytes, blobs: BlobStore, gate: _Gate
 ) -> None:
     """Copy the index to where people look who read the container directly; it decides nothing.
 
@@ -251,24 +277,10 @@ async def _copy_beside_archives(
         return
     for file in dataset.files:
         if not file.object.startswith(beside):
-            await _still_there(engine, dataset.job_id, latest_round=dataset.round)
+            await gate.check(latest_round=dataset.round)
             await blobs.put(f"{beside}{file.path}", await blobs.read(file.object))
-    await _still_there(engine, dataset.job_id, latest_round=dataset.round)
+    await gate.check(latest_round=dataset.round)
     await blobs.put(f"{beside}{DATASET}", data)
-
-
-async def _still_there(engine: AsyncEngine, job_id: str, latest_round: int | None = None) -> None:
-    """Ask before each object, since a deleted job's blobs are being erased.
-
-    Raises:
-        Stopped: the job is deleted or unknown, or has a later round than this.
-    """
-    async with engine.connect() as connection:
-        job = await jobs.load(connection, job_id)
-    if job is None or job.deleted:
-        raise Stopped(f"job {job_id} is gone")
-    if latest_round is not None and job.round != latest_round:
-        raise Stopped(f"job {job_id} has a later round than {latest_round}")
 
 
 async def _read(blobs: BlobStore, name: str) -> bytes | None:
