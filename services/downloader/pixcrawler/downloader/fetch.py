@@ -11,7 +11,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -173,7 +173,7 @@ class Fetcher:
         """
         began = time.monotonic()
         try:
-            got = await self._retried(lambda: self._try(url))
+            got: _Got = await self._retrying.copy()(self._try, url)
         except Failure as failure:
             return Answer(
                 Fetched(
@@ -194,9 +194,6 @@ class Fetcher:
         )
         return Answer(fetched, got.body)
 
-    async def _retried(self, attempt: Callable[[], Awaitable[_Got]]) -> _Got:
-        return await self._retrying.copy()(attempt)
-
     def _pause(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next try: what the host asked for, or doubling, with jitter."""
         limits = self._limits
@@ -208,11 +205,13 @@ class Fetcher:
 
     async def _try(self, url: str) -> _Got:
         """One try at a candidate."""
-        target = parse(url)
-        return await self._follow(target, self._limits.max_bytes, asks=self._robots)
+        return await self._follow(parse(url), self._limits.max_bytes, asks=self._robots)
+
+    async def _try_robots_txt(self, url: URL) -> _Got:
+        return await self._follow(url, robots.MAX_BYTES, asks=None)
 
     async def _robots_txt(self, url: URL) -> bytes:
-        got = await self._retried(lambda: self._follow(url, robots.MAX_BYTES, asks=None))
+        got: _Got = await self._retrying.copy()(self._try_robots_txt, url)
         try:
             return await got.body.read()
         finally:

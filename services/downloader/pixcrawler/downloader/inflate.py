@@ -24,27 +24,46 @@ class Inflater:
 
     def __init__(self, encoding: str) -> None:
         self._deflate = encoding == "deflate"
-        self._inflate: Any = None  # zlib's decompression object
+        self._inflate: Any = None  # zlib's decompression object; None before and between files
         self._begun = b""
+        self._members = 0
         self._ended = False
         self._passes = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What these bytes stand for, in pieces of `STEP` at most; nothing after damage."""
-        if self._inflate is None and not self._passes:
-            data = self._begun + data
-            self._begun = data[: _SNIFFED - 1]
-            if len(data) < _SNIFFED:
+        """What these bytes stand for, in pieces of `STEP` at most; nothing after damage.
+
+        A gzip stream may consist of several files; whatever else follows one is left out.
+        """
+        while not self._ended:
+            if self._inflate is None and not self._passes:
+                data = self._sniff(data)
+            if self._passes:
+                yield data
                 return
-            self._begin(data)
-        if self._passes:
-            yield data
+            if self._inflate is None:
+                return
+            piece, data, goes_on = self._step(data)
+            if piece:
+                yield piece
+            if not goes_on:
+                return
+
+    def _sniff(self, data: bytes) -> bytes:
+        """Begin a file, if there is enough to tell what it is; what is to be decoded."""
+        data = self._begun + data
+        self._begun = b""
+        if len(data) < _SNIFFED:
+            self._begun = data
         else:
-            yield from self._decode(data)
+            self._begin(data)
+        return data
 
     def _begin(self, data: bytes) -> None:
         if data.startswith(_GZIP):
             self._inflate = zlib.decompressobj(_GZIP_BITS)
+        elif self._members:
+            self._ended = True
         elif self._deflate:
             # RFC 9110 says zlib, some servers send the bare stream.
             is_zlib = data[0] & 0x0F == _DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0
@@ -52,24 +71,18 @@ class Inflater:
         else:
             self._passes = True
 
-    def _decode(self, data: bytes) -> Iterator[bytes]:
-        while not self._ended:
-            try:
-                piece = self._inflate.decompress(data, STEP)
-            except zlib.error:
-                self._ended = True
-                return
-            if piece:
-                yield piece
-            data = self._inflate.unconsumed_tail
-            if self._inflate.eof:
-                data = self._next_member()
-            elif not data and len(piece) < STEP:
-                return
-
-    def _next_member(self) -> bytes:
-        """Gzip files may follow each other; anything else after the end is left out."""
-        rest: bytes = self._inflate.unused_data
-        self._ended = not rest.startswith(_GZIP)
-        self._inflate = zlib.decompressobj(_GZIP_BITS)
-        return rest
+    def _step(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        """A piece, what is still to be decoded, and whether to go on."""
+        try:
+            piece = self._inflate.decompress(data, STEP)
+        except zlib.error:
+            self._ended = True
+            return b"", b"", False
+        if self._inflate.eof:
+            rest = self._inflate.unused_data
+            self._inflate = None
+            self._members += 1
+            self._ended = self._deflate
+            return piece, rest, bool(rest)
+        tail = self._inflate.unconsumed_tail
+        return piece, tail, bool(tail) or len(piece) == STEP
