@@ -31,7 +31,7 @@ Truths = Mapping[str, Truth]
 
 URL_LIST = "urls"
 """The source of a job that was given a list: nothing is known about its images."""
-HASH_SLACK = 4
+HASH_SLACK = 6
 """Bits by which a stated perceptual hash may differ from that of the image at its full size."""
 SAME_FORMAT = {"jpg": "jpeg", "tif": "tiff"}
 

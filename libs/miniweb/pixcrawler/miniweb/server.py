@@ -79,7 +79,10 @@ class Server:
     async def media(self, port: int, request: web.BaseRequest) -> web.StreamResponse:
         """Answers on a media host."""
         with self.records.visit(port, request):
-            return await act(request, self._reply(port, request.raw_path))
+            try:
+                return await act(request, self._reply(port, request.raw_path))
+            except ConnectionError:  # the client has had enough, as it should of some bodies
+                return web.Response()
 
     async def openverse(self, port: int, request: web.BaseRequest) -> web.StreamResponse:
         """Answers as Openverse does."""
