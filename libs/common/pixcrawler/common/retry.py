@@ -126,6 +126,9 @@ async def patiently(
 ) -> T:
     """Do the work, again and again while it is worth it; the last error is raised as it is."""
 
+    async def attempt() -> T:  # tenacity awaits only what is a coroutine function by its looks
+        return await work()
+
     def failed_with(state: RetryCallState) -> BaseException:
         error = state.outcome.exception() if state.outcome is not None else None
         assert error is not None
@@ -143,7 +146,7 @@ async def patiently(
         before_sleep=tell,
         reraise=True,
     )
-    return await retrying(work)
+    return await retrying(attempt)
 
 
 def _machine_passes(error: OSError) -> bool:

@@ -53,6 +53,8 @@ POLL_S = 0.5
 COMMIT_EVERY_S = 1.0
 COMMIT_S = 5.0
 """How long a commit may take; a rebalance waits for it, so it must be shorter than one."""
+HEARTBEAT_S = 2.0
+"""So long at most until a replica learns that the group rebalances."""
 REPORT_EVERY_S = 1.0
 REBALANCE_MARGIN_S = 10.0
 CANCEL_S = 5.0
@@ -288,7 +290,7 @@ class Stage:
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=_ms(self._session_timeout_s),
-            heartbeat_interval_ms=_ms(self._session_timeout_s / 4),
+            heartbeat_interval_ms=_ms(min(HEARTBEAT_S, self._session_timeout_s / 4)),
             rebalance_timeout_ms=_ms(self._rebalance_s),
         )
         consumer.subscribe(list(self._routes), listener=_Listener(self))

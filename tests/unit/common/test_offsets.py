@@ -1,0 +1,121 @@
+"""The law of committing: never past a record that is in hand."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pixcrawler.common.offsets import Commit, Offsets, Token
+
+
+def test_the_lowest_contiguous_offset_is_committed() -> None:
+    """Done out of order, committed in order."""
+    offsets: Offsets[str] = Offsets()
+    offsets.assign(["p"])
+    tokens = [offsets.deliver("p", offset) for offset in (5, 6, 9)]
+    offsets.done(tokens[1])
+    assert offsets.committable().positions == {}
+    offsets.done(tokens[0])
+    assert offsets.committable().positions == {"p": 7}
+    offsets.committed(offsets.committable())
+    assert offsets.committable().positions == {}
+    assert offsets.reached("p") == 9
+    offsets.done(tokens[2])
+    assert offsets.committable().positions == {"p": 10}
+
+
+def test_what_was_delivered_in_an_earlier_epoch_does_not_count() -> None:
+    """After a rebalance the record comes again; its first delivery may not commit the second."""
+    offsets: Offsets[str] = Offsets()
+    offsets.assign(["p"])
+    old = offsets.deliver("p", 1)
+    offsets.assign(["p"])
+    offsets.deliver("p", 1)
+    offsets.done(old)
+    assert offsets.committable().positions == {}
+
+
+def test_nothing_is_committed_between_revoke_and_assign() -> None:
+    """A commit of the old epoch that is answered late changes nothing in the new one."""
+    offsets: Offsets[str] = Offsets()
+    offsets.assign(["p"])
+    offsets.done(offsets.deliver("p", 1))
+    late = offsets.committable()
+    offsets.revoke()
+    assert offsets.committable().positions == {}
+    offsets.assign(["p"])
+    offsets.committed(late)
+    offsets.done(offsets.deliver("p", 1))
+    assert offsets.committable().positions == {"p": 2}
+
+
+@given(st.permutations(range(12)))
+def test_any_order_commits_everything_in_the_end(order: list[int]) -> None:
+    """However the work ends, nothing is committed early and all of it at last."""
+    offsets: Offsets[int] = Offsets()
+    offsets.assign([0])
+    tokens = [offsets.deliver(0, offset) for offset in range(12)]
+    unfinished = set(range(12))
+    for number in order:
+        offsets.done(tokens[number])
+        unfinished.discard(number)
+        position = offsets.committable().positions.get(0, 0)
+        assert position == min(unfinished, default=12)
+
+
+class Consumer(RuleBasedStateMachine):
+    """A broker and a consumer that does everything in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offsets: Offsets[int] = Offsets()
+        self.broker = {0: 0, 1: 0}  # committed
+        self.next = {0: 0, 1: 0}  # to be delivered
+        self.assigned: frozenset[int] = frozenset()
+        self.tokens: list[Token[int]] = []
+        self.effects: dict[int, set[int]] = {0: set(), 1: set()}  # done at any time
+        self.late: list[Commit[int]] = []
+
+    @rule(partitions=st.frozensets(st.sampled_from([0, 1])))
+    def rebalance(self, partitions: frozenset[int]) -> None:
+        self.offsets.revoke()
+        self.offsets.assign(partitions)
+        self.assigned = partitions
+        self.next = dict(self.broker)
+
+    @precondition(lambda self: self.assigned)
+    @rule(data=st.data(), gap=st.integers(0, 2))
+    def deliver(self, data: st.DataObject, gap: int) -> None:
+        partition = data.draw(st.sampled_from(sorted(self.assigned)))
+        offset = self.next[partition] + gap
+        self.effects[partition] |= set(range(self.next[partition], offset))  # compacted away
+        self.next[partition] = offset + 1
+        self.tokens.append(self.offsets.deliver(partition, offset))
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        token = self.tokens.pop(data.draw(st.integers(0, len(self.tokens) - 1)))
+        self.effects[token.partition].add(token.offset)
+        self.offsets.done(token)
+
+    @rule(answered=st.booleans())
+    def commit(self, answered: bool) -> None:
+        due = self.offsets.committable()
+        self.broker.update(due.positions)
+        if answered:
+            self.offsets.committed(due)
+        else:
+            self.late.append(due)
+
+    @precondition(lambda self: self.late)
+    @rule()
+    def late_answer(self) -> None:
+        self.offsets.committed(self.late.pop())
+
+    @invariant()
+    def nothing_committed_is_unfinished(self) -> None:
+        for partition, position in self.broker.items():
+            assert set(range(position)) <= self.effects[partition]
+
+
+TestConsumer = Consumer.TestCase
