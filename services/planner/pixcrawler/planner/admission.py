@@ -61,9 +61,8 @@ async def admit(tools: Tools) -> int:
 async def admit_one(tools: Tools) -> Try:
     """Let the next chunk through, if there is a slot for it and a release is due."""
     async with tools.engine.connect() as connection:
-        slots = await store.occupancy(connection)
-        head = await store.next_waiting(connection)
-    if head is None or slots.active >= tools.policy.capacity:
+        active, _, head = await store.queue(connection)
+    if head is None or active >= tools.policy.capacity:
         return Try(Answer.LATER)
     # Only the result says how a chunk ended, and it may have ended while it waited for a retry.
     # Reading it before the lock is enough: whoever writes it later is told by `chunk.uploaded`.
@@ -83,13 +82,11 @@ async def _admit(tools: Tools, head: Waiting) -> Try:
     """Admit this chunk if it is still the next: one transaction under the admission lock."""
     async with tools.engine.begin() as connection:
         await locks.admission_lock(connection)
-        slots = await store.occupancy(connection)
-        if slots.active >= tools.policy.capacity:
+        active, since_s, chosen = await store.queue(connection)
+        if active >= tools.policy.capacity:
             return Try(Answer.LATER)
-        early_s = tools.policy.release_interval_s - (slots.since_admission_s or 0.0)
-        if slots.since_admission_s is not None and early_s > 0:
-            return Try(Answer.AGAIN, early_s)
-        chosen = await store.next_waiting(connection)
+        if since_s is not None and since_s < tools.policy.release_interval_s:
+            return Try(Answer.AGAIN, tools.policy.release_interval_s - since_s)
         if chosen is None or chosen.chunk_id != head.chunk_id:
             return Try(Answer.AGAIN)
         admitted = await store.admit(connection, head.chunk_id)

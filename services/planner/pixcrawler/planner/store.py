@@ -110,20 +110,23 @@ class Held(NamedTuple):
     urls: frozenset[str]
 
 
-class Occupancy(NamedTuple):
-    """Slots in use, and seconds since one was last given out (None: none is in use)."""
-
-    active: int
-    since_admission_s: float | None
-
-
 class Waiting(NamedTuple):
-    """The chunk that is next; `unannounced`: its job is shown as waiting."""
+    """A chunk that waits; `unannounced`: its job is still shown as waiting."""
 
     chunk_id: str
     job_id: str
-    attempt: int
     unannounced: bool
+
+
+class Queue(NamedTuple):
+    """The slots in use, and the chunk that is next.
+
+    `since_admission_s` is when a slot was last given out; None where none is in use.
+    """
+
+    active: int
+    since_admission_s: float | None
+    head: Waiting | None
 
 
 class Admitted(NamedTuple):
@@ -401,46 +404,45 @@ async def held(
 # ---- admission
 
 
-async def occupancy(connection: AsyncConnection) -> Occupancy:
-    """The slots in use. For a decision: after the admission lock."""
-    found = await connection.execute(
-        text("""
-            SELECT count(*) AS active,
-                   extract(epoch FROM clock_timestamp() - max(admitted_at))::float AS since
-            FROM job_chunks WHERE status = 'processing'""")
-    )
-    row = found.one()
-    return Occupancy(row.active, row.since)
+async def queue(connection: AsyncConnection) -> Queue:
+    """The slots in use and who is next. For a decision: after the admission lock.
 
-
-async def next_waiting(connection: AsyncConnection) -> Waiting | None:
-    """The chunk that is next: by effective priority, then fairly among owners, then by age."""
+    Next is who has the highest effective priority (one more for every ten minutes waited, at most
+    10), then whose owner has fewer chunks in progress, then the oldest job's lowest index.
+    """
     found = await connection.execute(
         text("""
             WITH busy AS (
-                SELECT job.owner, count(*) AS chunks
+                SELECT job.owner, chunk.admitted_at
                 FROM job_chunks AS chunk JOIN crawl_jobs AS job USING (job_id)
-                WHERE chunk.status = 'processing' GROUP BY job.owner
-            ), next AS (
-                SELECT chunk.chunk_id, chunk.job_id, chunk.attempt
+                WHERE chunk.status = 'processing'
+            ), slots AS (
+                SELECT count(*) AS active,
+                       extract(epoch FROM clock_timestamp() - max(admitted_at))::float AS since
+                FROM busy
+            ), owners AS (
+                SELECT owner, count(*) AS chunks FROM busy GROUP BY owner
+            ), head AS (
+                SELECT chunk.chunk_id, chunk.job_id
                 FROM job_chunks AS chunk JOIN crawl_jobs AS job USING (job_id)
-                LEFT JOIN busy ON busy.owner = job.owner
+                LEFT JOIN owners ON owners.owner = job.owner
                 WHERE chunk.status = 'pending'
                   AND (chunk.not_before IS NULL OR chunk.not_before <= clock_timestamp())
                   AND job.cancelled_at IS NULL AND job.deleted_at IS NULL
                 ORDER BY least(10, chunk.priority + floor(extract(epoch FROM
                              now() - coalesce(chunk.not_before, chunk.created_at)) / 600)) DESC,
-                         coalesce(busy.chunks, 0), job.created_at, job.job_id, chunk.chunk_index
+                         coalesce(owners.chunks, 0), job.created_at, job.job_id, chunk.chunk_index
                 LIMIT 1
             )
-            SELECT chunk_id, job_id, attempt,
+            SELECT active, since, chunk_id, job_id,
                    coalesce((SELECT round.facts->>'status' = 'pending' FROM job_rounds AS round
-                             WHERE round.job_id = next.job_id
+                             WHERE round.job_id = head.job_id
                              ORDER BY round.round DESC LIMIT 1), true) AS unannounced
-            FROM next""")
+            FROM slots LEFT JOIN head ON true""")
     )
-    row = found.one_or_none()
-    return None if row is None else Waiting(*row)
+    row = found.one()
+    head = None if row.chunk_id is None else Waiting(row.chunk_id, row.job_id, row.unannounced)
+    return Queue(row.active, row.since, head)
 
 
 async def admit(connection: AsyncConnection, chunk_id: str) -> Admitted | None:
@@ -654,6 +656,14 @@ async def deleted_but_shown(connection: AsyncConnection) -> list[str]:
             WHERE deleted_at IS NOT NULL ORDER BY job_id""")
     )
     return list(found.scalars())
+
+
+async def active(connection: AsyncConnection) -> int:
+    """How many slots are in use."""
+    found = await connection.scalar(
+        text("SELECT count(*) FROM job_chunks WHERE status = 'processing'")
+    )
+    return int(found or 0)
 
 
 async def pending_by_priority(connection: AsyncConnection) -> dict[int, int]:

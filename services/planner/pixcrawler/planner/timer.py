@@ -57,10 +57,10 @@ async def measure(tools: Tools) -> None:
     """The gauges that autoscaling goes by."""
     async with tools.engine.connect() as connection:
         waiting = await store.pending_by_priority(connection)
-        slots = await store.occupancy(connection)
+        active = await store.active(connection)
     for priority in range(11):
         metrics.CHUNKS_PENDING.labels(priority=str(priority)).set(waiting.get(priority, 0))
-    metrics.CHUNKS_ACTIVE.set(slots.active)
+    metrics.CHUNKS_ACTIVE.set(active)
 
 
 async def review(tools: Tools) -> None:
