@@ -149,13 +149,11 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def part_tar(made: Made, number: int, *, shuffle: random.Random | None = None) -> bytes:
-    """A part as the downloader writes it, its images in any order."""
+def part_tar(made: Made, number: int) -> bytes:
+    """A part as the downloader writes it."""
     positions = range(number * names.PART_SIZE, (number + 1) * names.PART_SIZE)
     lines = dump_lines([item for item in made.fetched if item.position in positions])
     members = [(part_member(p), data) for p, data in made.bytes_of.items() if p in positions]
-    if shuffle is not None:
-        shuffle.shuffle(members)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, data in [(PART_OUTCOMES, lines), *members]:
@@ -174,7 +172,6 @@ async def store_chunk(blobs: BlobStore, made: Made, *, verdicts: bool = True) ->
     """Put everything of a chunk where the uploader finds it."""
     await blobs.create(names.candidates(made.chunk), made.candidates.dump())
     for number in part_numbers(made):
-        tar = part_tar(made, number, shuffle=random.Random(number))
-        await blobs.create(names.part(made.chunk, number), tar)
+        await blobs.create(names.part(made.chunk, number), part_tar(made, number))
     if verdicts:
         await blobs.create(names.verdicts(made.chunk), made.verdicts.dump())

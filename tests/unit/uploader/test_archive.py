@@ -8,6 +8,7 @@ import tarfile
 import tracemalloc
 import zipfile
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,7 @@ async def stored(tmp_path: Path, made: Made) -> LocalBlobs:
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_parts_give_every_image_wherever_it_is(tmp_path: Path, form: Format) -> None:
-    """Three parts with members in any order give the archive that the images themselves give."""
+    """Three parts give the archive that the images themselves give."""
     made = make_chunk(
         chunk_id(new_job_id(), 0),
         [picture(seed) for seed in range(120)],
@@ -234,7 +235,22 @@ async def test_missing_parts_and_images_are_told_apart(tmp_path: Path) -> None:
         await parts.locate(blobs, made.chunk, [0, names.PART_SIZE])
     with pytest.raises(GiveUp):
         await parts.locate(blobs, made.chunk, [0, 7])
-    await blobs.put(names.part(made.chunk, 0), part_tar(made, 0)[:700] + b"?" * 900)
+    extents = await parts.locate(blobs, made.chunk, [0, 1])
+    data = part_tar(made, 0)
+    await blobs.put(names.part(made.chunk, 0), data.replace(b"000001", b"000007"))
+    with pytest.raises(GiveUp):
+        _ = [piece async for piece in parts.image(blobs, extents[1])]
+    await blobs.put(names.part(made.chunk, 0), b"?" * len(data))
     with pytest.raises(GiveUp):
         await parts.locate(blobs, made.chunk, [0])
+    await blobs.close()
+
+
+async def test_long_outcomes_are_read_whole(tmp_path: Path) -> None:
+    """The lines of a part may be longer than what is read of it at first."""
+    made = make_chunk(chunk_id(new_job_id(), 0), [picture(seed) for seed in range(50)])
+    long = tuple(f.model_copy(update={"final_url": "u" * 3000}) for f in made.fetched)
+    blobs = await stored(tmp_path, replace(made, fetched=long))
+    extents = await parts.locate(blobs, made.chunk, [49])
+    assert b"".join([piece async for piece in parts.image(blobs, extents[49])]) == picture(49)
     await blobs.close()

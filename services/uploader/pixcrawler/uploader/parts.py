@@ -1,8 +1,9 @@
 """Where the images of a chunk are among its parts, and their bytes.
 
-A part is a tar: `outcomes.jsonl`, then the bytes of its candidates in any order. An archive takes
-images in the order of their names, which is the order of their hashes, so it needs any image of any
-part at any time: the headers are read first, and each image by one ranged read when its turn comes.
+A part is a tar: `outcomes.jsonl`, then one member for each candidate that has bytes, by position,
+each behind a header of one block. So its first lines say where every image is. An archive takes
+images in the order of their names, which is the order of their hashes: any image of any part at any
+time. Each is one ranged read, with its header in front as proof that it is the right one.
 """
 
 import asyncio
@@ -12,17 +13,21 @@ from typing import NamedTuple
 
 from pixcrawler.common import names
 from pixcrawler.common.blobs.port import BlobStore
-from pixcrawler.common.errors import BlobNotFound, GiveUp
+from pixcrawler.common.documents import PART_OUTCOMES, Fetched, part_member
+from pixcrawler.common.errors import GiveUp
 
 BLOCK = tarfile.BLOCKSIZE
 PARTS_AT_ONCE = 8
-"""Parts whose headers are read at a time: hides the store's latency."""
+"""Parts whose first lines are read at a time: hides the store's latency."""
+HEAD_BYTES = 1 << 16
+"""Read of a part at once: its `outcomes.jsonl`, as a rule."""
 
 
 class Extent(NamedTuple):
-    """Some bytes of a part."""
+    """A member of a part: where its header is, and the number of bytes behind the header."""
 
     part: str
+    member: str
     offset: int
     size: int
 
@@ -51,20 +56,42 @@ async def locate(blobs: BlobStore, chunk: str, positions: Iterable[int]) -> Mapp
 
 
 async def _members(blobs: BlobStore, part: str) -> Mapping[int, Extent]:
-    """Where each image of a part is: its headers are read one after the other, and little else."""
-    info = await blobs.stat(part)
-    if info is None:
-        raise BlobNotFound(part)
-    extents, offset = {}, 0
-    while offset < info.size:
-        header = await _read(blobs, part, offset, BLOCK)
-        if not header.strip(b"\0"):
-            break  # the end of a tar is a block of zeros
-        member = _member(header, part)
-        if member.name.isdigit():
-            extents[int(member.name)] = Extent(part, offset + BLOCK, member.size)
-        offset += BLOCK + _padded(member.size)
+    """Where each image of a part is, from the part's first lines."""
+    head = await _read(blobs, part, 0, HEAD_BYTES)
+    size = _size_of(head[:BLOCK], PART_OUTCOMES, part)
+    if len(head) < BLOCK + size:
+        head += await _read(blobs, part, len(head), BLOCK + size - len(head))
+    lines = map(Fetched.model_validate_json, head[BLOCK : BLOCK + size].splitlines())
+    extents, offset = {}, BLOCK + _padded(size)
+    for fetched in sorted(lines, key=lambda fetched: fetched.position):
+        if fetched.outcome is None:
+            member = part_member(fetched.position)
+            extents[fetched.position] = Extent(part, member, offset, fetched.bytes)
+            offset += BLOCK + _padded(fetched.bytes)
     return extents
+
+
+async def image(blobs: BlobStore, extent: Extent) -> AsyncIterator[bytes]:
+    """The bytes of an image, in pieces of 1 MiB at most.
+
+    Raises:
+        BlobNotFound: the part is gone.
+        GiveUp: something else is at that place.
+    """
+    header = b""
+    pieces = blobs.stream(extent.part, offset=extent.offset, length=BLOCK + extent.size)
+    async for piece in pieces:
+        if len(header) == BLOCK:
+            yield piece
+            continue
+        header += piece
+        if len(header) < BLOCK:
+            continue
+        header, first = header[:BLOCK], header[BLOCK:]
+        if _size_of(header, extent.member, extent.part) != extent.size:
+            raise _damaged(f"{extent.part}: {extent.member} has another size than its line")
+        if first:
+            yield first
 
 
 class ReadAhead:
@@ -102,7 +129,7 @@ class ReadAhead:
             yield await task
             del self._reading[position]
         else:
-            async for piece in self._stream(self._extents[position]):
+            async for piece in image(self._blobs, self._extents[position]):
                 yield piece
 
     def _read_more(self) -> None:
@@ -114,10 +141,7 @@ class ReadAhead:
                 self._reading[position] = asyncio.create_task(self._whole(extent))
 
     async def _whole(self, extent: Extent) -> bytes:
-        return b"".join([piece async for piece in self._stream(extent)])
-
-    def _stream(self, extent: Extent) -> AsyncIterator[bytes]:
-        return self._blobs.stream(extent.part, offset=extent.offset, length=extent.size)
+        return b"".join([piece async for piece in image(self._blobs, extent)])
 
     async def close(self) -> None:
         """Stop reading."""
@@ -132,16 +156,19 @@ async def _read(blobs: BlobStore, name: str, offset: int, length: int) -> bytes:
     return b"".join([piece async for piece in blobs.stream(name, offset=offset, length=length)])
 
 
-def _member(header: bytes, part: str) -> tarfile.TarInfo:
-    """What a member's header says.
+def _size_of(header: bytes, member: str, part: str) -> int:
+    """The size that the header of this member states.
 
     Raises:
-        GiveUp: it is no header.
+        GiveUp: it is no header, or another member's.
     """
     try:
-        return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
-        raise _damaged(f"{part}: {error}") from error
+        raise _damaged(f"{part}: {error} where {member} should be") from error
+    if info.name != member:
+        raise _damaged(f"{part}: {info.name} where {member} should be")
+    return info.size
 
 
 def _padded(size: int) -> int:
