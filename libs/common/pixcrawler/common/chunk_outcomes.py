@@ -127,10 +127,14 @@ class Standing:
     """Which row stands for each URL of a job, in 150 bytes a URL.
 
     Show it every chunk once (`add`, in any order), then ask which of a chunk's rows stand (`rows`).
+
+    Args:
+        below: What was worked out before, over other chunks; it counts, and is not changed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, below: "Standing | None" = None) -> None:
         self._best: dict[bytes, int] = {}
+        self._below = below
 
     def add(self, objects: ChunkObjects, rows: Iterable[OutcomeRow]) -> None:
         """Let a chunk's rows compete."""
@@ -144,8 +148,12 @@ class Standing:
         """Those of the chunk's rows that stand for their URL."""
         index = parse_chunk_id(objects.chunk_id).index
         for place, row in enumerate(rows):
-            if self._best.get(_url_key(row.url)) == _rank(objects.result, row, index, place):
+            if self._best_of(_url_key(row.url)) == _rank(objects.result, row, index, place):
                 yield row
+
+    def _best_of(self, key: bytes) -> int:
+        lower = -1 if self._below is None else self._below._best_of(key)  # noqa: SLF001 - our own
+        return max(self._best.get(key, -1), lower)
 
 
 def merge(chunks: Iterable[ChunkObjects]) -> list[OutcomeRow]:

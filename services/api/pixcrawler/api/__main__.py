@@ -1,0 +1,37 @@
+"""The api's composition root."""
+
+from pixcrawler.api.app import create_app
+from pixcrawler.api.parts import make_parts
+from pixcrawler.api.server import WebServer
+from pixcrawler.api.settings import Settings
+from pixcrawler.api.tombstones import tombstones
+from pixcrawler.common import service
+from pixcrawler.common.outbox import Relay
+from pixcrawler.common.service import Runnable, Runtime
+
+
+async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
+    """The web server, the relay of its events, and the end of tombstones."""
+    relay = Relay(runtime.engine, runtime.publisher)
+    parts = make_parts(
+        settings,
+        runtime.engine,
+        runtime.blobs,
+        runtime.health,
+        source=runtime.source,
+        hint=relay.hint,
+    )
+    web = WebServer(
+        create_app(parts), settings.http_host, settings.http_port, drain_s=settings.drain_s
+    )
+    web.listen()
+    return [web, relay, tombstones(runtime.engine, settings.api_tombstone_days)]
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    service.main("api", Settings, build, health_server=False)
+
+
+if __name__ == "__main__":
+    main()

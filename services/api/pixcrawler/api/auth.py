@@ -1,0 +1,53 @@
+"""Who asks: `Authorization: Bearer <key>` or `X-API-Key: <key>`."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from pixcrawler.api.handler import Caller
+from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.problems import Problem
+from pixcrawler.common import keys, logs, telemetry
+from pixcrawler.common.keys import ApiKey, Scope
+
+_BEARER = HTTPBearer(auto_error=False, description="An API key: `pixcrawler keys create`.")
+_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False)
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="pixcrawler"'}
+
+log = logs.get(__name__)
+
+
+async def _key(
+    parts: Annotated[Parts, Depends(parts_of)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    header: Annotated[str | None, Depends(_HEADER)],
+) -> ApiKey:
+    text = bearer.credentials if bearer else header
+    if not text:
+        raise Problem(401, "send an API key as Authorization: Bearer", headers=_CHALLENGE)
+    async with parts.engine.connect() as connection:
+        key = await keys.verify(connection, text)
+    if key is None:
+        raise Problem(401, "the API key is not valid", headers=_CHALLENGE)
+    if key.last_used_at is None or (parts.now() - key.last_used_at).total_seconds() > 60:  # noqa: PLR2004 - to the minute
+        async with parts.engine.begin() as connection:
+            await keys.mark_used(connection, key.key_id)
+    return key
+
+
+def caller_with(needed: Scope) -> Callable[[Request, ApiKey], Awaitable[Caller]]:
+    """A dependency: whoever asks, if their key may do this."""
+
+    async def caller(request: Request, key: Annotated[ApiKey, Depends(_key)]) -> Caller:
+        if not key.scope.allows(needed):
+            raise Problem(403, f"this needs a key with the scope {needed}; yours has {key.scope}")
+        trace = telemetry.continued(request.headers.get("traceparent", ""))
+        return Caller(key.owner, str(trace))
+
+    return caller
+
+
+Reader = Annotated[Caller, Depends(caller_with(Scope.READ))]
+Writer = Annotated[Caller, Depends(caller_with(Scope.WRITE))]

@@ -1,0 +1,304 @@
+"""What requests do to jobs: each a transaction with its event, reading top to bottom.
+
+Whatever is asked for is a row: the job, or the request of a further round, numbered by the job's
+own count under the lock of its row. The event leaves in the same transaction through the outbox.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pydantic_core import PydanticCustomError
+from sqlalchemy import func
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from pixcrawler.api import store
+from pixcrawler.api.problems import Problem, conflict, not_found, wrong_value
+from pixcrawler.api.requests import NewJob, Start, check_sources
+from pixcrawler.api.settings import Settings
+from pixcrawler.api.store import ChunkRecord, JobRecord, LockedJob
+from pixcrawler.api.views import Started
+from pixcrawler.common import ids, outbox
+from pixcrawler.common.db import locks
+from pixcrawler.common.db.tables import crawl_jobs
+from pixcrawler.common.events import Event, JobCancelled, JobCreated
+from pixcrawler.common.ranges import initial_ranges, supply
+
+
+class Caller(NamedTuple):
+    """Who asks, and the trace that the request belongs to (a W3C traceparent)."""
+
+    owner: str
+    traceparent: str
+
+
+class Jobs:
+    """What can be done to jobs.
+
+    Args:
+        engine: As a role that may write `crawl_jobs`, `job_requests` and `outbox`.
+        settings: Limits, and the size of chunks.
+        source: `ce_source` of the events.
+        hint: Called after a commit that has put an event into the outbox.
+    """
+
+    def __init__(
+        self, engine: AsyncEngine, settings: Settings, *, source: str, hint: Callable[[], None]
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._source = source
+        self._hint = hint
+
+    async def create(self, caller: Caller, asked: NewJob, key: str | None) -> JobRecord:
+        """Store a job, and start it unless that was not wanted.
+
+        Args:
+            caller: Whose job it will be.
+            asked: What is wanted.
+            key: The `Idempotency-Key`: with the same key the same job.
+
+        Raises:
+            Problem: 409, the key has made another job; 422, too many images.
+        """
+        self._limit(asked.number)
+        job_id, digest = ids.new_job_id(), _digest(asked)
+        async with self._engine.begin() as connection:
+            row = self._row(job_id, caller.owner, asked)
+            made = await store.insert_job(
+                connection, {**row, "idempotency_key": key, "request_sha256": digest}
+            )
+            if not made:
+                job_id = await _same(connection, caller.owner, key or "", digest)
+            elif asked.start:
+                await store.add_round(connection, job_id, 1, "start")
+                await self._tell(connection, caller, _created(job_id, 1, "start"))
+            job = await _job(connection, caller.owner, job_id)
+        self._hint()
+        return job
+
+    async def start(self, caller: Caller, job_id: str, asked: Start) -> Started:
+        """Make round 1; if it is there, answer what the first start has answered.
+
+        Raises:
+            Problem: 404; 409, the job is cancelled, or there is no room and `wait` is false; 422,
+                the sources do not fit the job.
+        """
+        async with self._engine.begin() as connection:
+            job = await _lock(connection, caller.owner, job_id)
+            if job.round:
+                return _started(job, await store.extended_by(connection, job_id))
+            _refuse_cancelled(job)
+            if asked.sources:
+                job = job.model_copy(update={"sources": _sources(job, asked)})
+                await store.update_job(connection, job_id, sources=list(job.sources))
+            answer = _started(job, 0)
+            if not asked.wait:
+                await self._require_room(connection, answer.total_chunks)
+            await store.add_round(connection, job_id, 1, "start")
+            await self._tell(connection, caller, _created(job_id, 1, "start"))
+        self._hint()
+        return answer
+
+    async def extend(
+        self, caller: Caller, job_id: str, images: int, priority: int | None
+    ) -> JobRecord:
+        """Ask for more images: a further round, or none yet for a job that was not started.
+
+        Raises:
+            Problem: 404; 409, the job is cancelled; 422, too many images.
+        """
+        async with self._engine.begin() as connection:
+            job = await _lock(connection, caller.owner, job_id)
+            _refuse_cancelled(job)
+            self._limit(job.max_images + images)
+            changed: dict[str, object] = {"max_images": job.max_images + images}
+            if priority is not None:
+                changed["priority"] = priority
+            await store.update_job(connection, job_id, **changed)
+            if job.round:
+                number = job.round + 1
+                await store.add_round(connection, job_id, number, "extend", images=images)
+                await self._tell(connection, caller, _created(job_id, number, "extend"))
+            answer = await _job(connection, caller.owner, job_id)
+        self._hint()
+        return answer
+
+    async def retry(self, caller: Caller, job_id: str) -> JobRecord:
+        """Ask for all failed chunks again: a further round.
+
+        Raises:
+            Problem: 404; 409, the job is cancelled, or no chunk has failed.
+        """
+        async with self._engine.begin() as connection:
+            job = await _lock(connection, caller.owner, job_id)
+            _refuse_cancelled(job)
+            if not await store.has_failed_chunks(connection, job_id):
+                raise conflict("no chunk of this job has failed")
+            await self._add_retry(connection, caller, job, None)
+            answer = await _job(connection, caller.owner, job_id)
+        self._hint()
+        return answer
+
+    async def retry_chunk(self, caller: Caller, job_id: str, index: int) -> ChunkRecord:
+        """Ask for one failed chunk again: a further round.
+
+        Raises:
+            Problem: 404; 409, the job is cancelled, the chunk has not failed, or was retried.
+        """
+        async with self._engine.begin() as connection:
+            job = await _lock(connection, caller.owner, job_id)
+            chunk = await store.chunk(connection, job_id, index)
+            if chunk is None:
+                raise not_found(f"chunk {index} of job {job_id}")
+            _refuse_cancelled(job)
+            if chunk.status != "failed":
+                raise conflict(f"chunk {index} has not failed: it is {chunk.status}")
+            if chunk.superseded:
+                raise conflict(f"chunk {index} was retried already")
+            await self._add_retry(connection, caller, job, chunk.chunk_id)
+        self._hint()
+        return chunk
+
+    async def cancel(self, caller: Caller, job_id: str) -> JobRecord:
+        """Stop a job; what was uploaded stays. Again and again does no harm while it stops.
+
+        The planner closes rounds under the job's lock, so under it a round is either closed, and
+        nothing is cancelled, or will be closed as cancelled.
+
+        Raises:
+            Problem: 404; 409, the latest round is over.
+        """
+        async with self._engine.begin() as connection:
+            await locks.job_lock(connection, job_id)
+            job = await _lock(connection, caller.owner, job_id)
+            if job.round and await store.is_closed(connection, job_id, job.round):
+                raise conflict("the job is finished")
+            if not job.cancelled:
+                await store.update_job(connection, job_id, cancelled_at=func.now())
+                if not job.round:
+                    await store.add_round(connection, job_id, 1, "cancel")
+                await self._tell(connection, caller, JobCancelled(job_id=job_id))
+            answer = await _job(connection, caller.owner, job_id)
+        self._hint()
+        return answer
+
+    async def delete(self, caller: Caller, job_id: str) -> None:
+        """Cancel a job and forget it: it is gone for its owner at once.
+
+        Raises:
+            Problem: 404.
+        """
+        async with self._engine.begin() as connection:
+            await _lock(connection, caller.owner, job_id)
+            await store.update_job(
+                connection,
+                job_id,
+                cancelled_at=func.coalesce(crawl_jobs.c.cancelled_at, func.now()),
+                deleted_at=func.now(),
+            )
+            await self._tell(connection, caller, JobCancelled(job_id=job_id, deleted=True))
+        self._hint()
+
+    def _row(self, job_id: str, owner: str, asked: NewJob) -> dict[str, object]:
+        return {
+            "job_id": job_id,
+            "owner": owner,
+            "name": asked.name,
+            "project_id": asked.project_id,
+            "keywords": list(dict.fromkeys(asked.keywords)),
+            "sources": list(asked.wanted_sources),
+            "urls": None if asked.urls is None else list(dict.fromkeys(asked.urls)),
+            "max_images": asked.number,
+            "chunk_size": self._settings.resource_chunk_size_images,
+            "priority": asked.priority,
+            "options": asked.options.options().model_dump(mode="json"),
+            "webhook_url": asked.webhook_url,
+        }
+
+    def _limit(self, images: int) -> None:
+        most = self._settings.api_max_images
+        if images > most:
+            raise wrong_value("max_images", f"max_images must be at most {most}")
+
+    async def _require_room(self, connection: AsyncConnection, wanted: int) -> None:
+        """There is room if the job's chunks, or as many as ever run at once, find free slots."""
+        most = self._settings.max_chunks
+        free = most - await store.open_chunks(connection)
+        if free < min(wanted, most) or free <= 0:
+            raise conflict(
+                f"Insufficient capacity: {wanted} chunks are needed, {max(free, 0)} of {most} "
+                "are available",
+                title="Insufficient capacity",
+            )
+
+    async def _add_retry(
+        self, connection: AsyncConnection, caller: Caller, job: LockedJob, chunk_id: str | None
+    ) -> None:
+        number = job.round + 1
+        chunk_ids = None if chunk_id is None else [chunk_id]
+        await store.add_round(connection, job.job_id, number, "retry", chunk_ids=chunk_ids)
+        await self._tell(connection, caller, _created(job.job_id, number, "retry"))
+
+    async def _tell(self, connection: AsyncConnection, caller: Caller, event: Event) -> None:
+        await outbox.add(connection, event, source=self._source, traceparent=caller.traceparent)
+
+
+def _created(job_id: str, number: int, reason: str) -> JobCreated:
+    return JobCreated.model_validate({"job_id": job_id, "round": number, "reason": reason})
+
+
+def _started(job: LockedJob, extended_by: int) -> Started:
+    """The chunks that round 1 asks for, whatever came after it."""
+    ranges = initial_ranges(
+        job.max_images - extended_by, job.chunk_size, supply(job.sources, job.urls)
+    )
+    return Started(
+        job_id=job.job_id,
+        status="pending",
+        total_chunks=len(ranges),
+        chunk_ids=tuple(ids.chunk_id(job.job_id, index) for index in range(len(ranges))),
+    )
+
+
+def _sources(job: LockedJob, asked: Start) -> tuple[str, ...]:
+    try:
+        check_sources(asked.sources, job.keywords, ("",) * job.urls)
+    except PydanticCustomError as error:
+        raise wrong_value("sources", error.message()) from None
+    return tuple(dict.fromkeys(asked.sources))
+
+
+def _refuse_cancelled(job: LockedJob) -> None:
+    if job.cancelled:
+        raise conflict("the job is cancelled")
+
+
+def _digest(asked: NewJob) -> bytes:
+    """What tells a repeated request from another one: the values, however they were written."""
+    return hashlib.sha256(asked.model_dump_json().encode()).digest()
+
+
+async def _same(connection: AsyncConnection, owner: str, key: str, digest: bytes) -> str:
+    before = await store.repeated(connection, owner, key)
+    if before is None:
+        raise Problem(503, "The job of this Idempotency-Key is just being removed; try again.")
+    if before.request_sha256 != digest:
+        raise conflict("this Idempotency-Key was used with another body")
+    if before.deleted:
+        raise conflict("the job that this Idempotency-Key made was deleted")
+    return before.job_id
+
+
+async def _lock(connection: AsyncConnection, owner: str, job_id: str) -> LockedJob:
+    job = await store.lock_job(connection, owner, job_id)
+    if job is None:
+        raise not_found(f"job {job_id}")
+    return job
+
+
+async def _job(connection: AsyncConnection, owner: str, job_id: str) -> JobRecord:
+    job = await store.job(connection, owner, job_id)
+    if job is None:
+        raise not_found(f"job {job_id}")
+    return job

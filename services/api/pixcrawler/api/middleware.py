@@ -1,0 +1,100 @@
+"""Around every request: its id, its line in the log, and a limit to its body."""
+
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pixcrawler.api.problems import Problem, respond, unexpected
+from pixcrawler.common import logs, telemetry
+
+log = logs.get(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUIET = ("/healthz", "/readyz", "/metrics")
+"""Paths that are asked every few seconds: their lines are for debugging."""
+
+
+class RequestLog:
+    """Gives each request an id (the caller's, if it has a sane one) and logs one line for it.
+
+    A bug that got this far is answered as a problem.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        asked = headers.get("x-request-id", "")
+        request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+        trace = telemetry.parse(headers.get("traceparent", ""))
+        status, started, began = 500, False, time.monotonic()
+
+        async def answer(message: Message) -> None:
+            nonlocal status, started
+            if message["type"] == "http.response.start":
+                status, started = message["status"], True
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        with logs.bound(request_id=request_id, **({"trace_id": trace.trace_id} if trace else {})):
+            try:
+                await self._app(scope, receive, answer)
+            except Exception as error:
+                if started:
+                    raise  # the connection breaks off, so nobody takes the rest for the whole
+                await respond(scope["path"], unexpected(error))(scope, receive, answer)
+            finally:
+                write = log.debug if scope["path"] in _QUIET else log.info
+                write(
+                    "request",
+                    action="request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round((time.monotonic() - began) * 1000, 1),
+                )
+
+
+class BodyLimit:
+    """Refuses bodies larger than a limit with 413, declared or not.
+
+    Args:
+        app: What is behind.
+        limit: Bytes.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+        self._detail = f"the body has more than {limit} bytes"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdecimal() and int(declared) > self._limit:
+            await respond(scope["path"], Problem(413, self._detail))(scope, receive, send)
+            return
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._limit:
+                    raise HTTPException(413, self._detail)  # FastAPI would make another a 400
+            return message
+
+        await self._app(scope, limited, send)

@@ -1,0 +1,142 @@
+"""Errors as `application/problem+json` (RFC 9457), all of them."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from pixcrawler.common import logs
+from pixcrawler.common.errors import Retry
+
+log = logs.get(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+AWAY_S = 2
+"""What `Retry-After` says while the database or the blob store is away, in seconds."""
+
+_TRANSIENT_SQLSTATES = ("08", "53", "57", "40001", "40P01", "55P03", "25P0")
+"""Connection, resources, operator intervention; serialisation, deadlock, lock timeout, and the
+limits of `db.roles` (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+
+
+class Problem(Exception):
+    """An answer that is not what was asked for.
+
+    Args:
+        status: HTTP status.
+        detail: One sentence for people: what is wrong here.
+        title: What kind of problem; the status's phrase if not given.
+        headers: Of the answer.
+        errors: Which fields are wrong, for a 422.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        title: str = "",
+        headers: Mapping[str, str] | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.title = title or HTTPStatus(status).phrase
+        self.headers = dict(headers or {})
+        self.errors = list(errors)
+
+
+def not_found(what: str) -> Problem:
+    """404: there is no such thing, or it is not yours."""
+    return Problem(404, f"{what} was not found")
+
+
+def conflict(detail: str, *, title: str = "") -> Problem:
+    """409: not as things stand."""
+    return Problem(409, detail, title=title)
+
+
+def wrong_value(field: str, message: str) -> Problem:
+    """422: a value that is wrong in a way only the handler can see."""
+    return Problem(422, message, errors=[{"field": field, "message": message}])
+
+
+def install(app: FastAPI) -> None:
+    """Let the application's errors answer as problems; `RequestLog` does so with bugs."""
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return respond(request.url.path, error)
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        found = Problem(error.status_code, str(error.detail), headers=error.headers)
+        return respond(request.url.path, found)
+
+    async def on_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return respond(request.url.path, _invalid(error))
+
+    async def on_away(request: Request, error: Exception) -> Response:
+        return respond(request.url.path, unexpected(error))
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    for away in (Retry, DBAPIError, PoolTimeoutError, OSError):
+        app.add_exception_handler(away, on_away)
+
+
+def respond(path: str, problem: Problem) -> JSONResponse:
+    """The answer; `instance` is the path that was asked for."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": path,
+    }
+    if problem.errors:
+        body["errors"] = problem.errors
+    return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    errors = [_field_error(item) for item in error.errors()]
+    return Problem(422, "; ".join(item["message"] for item in errors), errors=errors)
+
+
+def _field_error(item: Mapping[str, Any]) -> dict[str, str]:
+    """Which field is wrong and why; the message names the field."""
+    path = [str(part) for part in item["loc"][1:]]
+    path = path or [str(item.get("ctx", {}).get("field", item["loc"][0]))]
+    if item["type"] == "json_invalid":
+        path = ["body"]
+    field, message = ".".join(path), str(item["msg"])
+    named = message.startswith((field, path[-1]))
+    return {"field": field, "message": message if named else f"{field}: {message}"}
+
+
+def unexpected(error: Exception) -> Problem:
+    """What nobody raised on purpose: 503 if trying again may help, else 500."""
+    if _is_away(error):
+        log.warning("not available", action="request", error=str(error) or repr(error))
+        detail = "The database or the blob store is away; try again."
+        return Problem(503, detail, headers={"Retry-After": str(AWAY_S)})
+    log.error("failed", action="request", error=repr(error), exc_info=error)
+    return Problem(500, "Something went wrong here; the log says what.")
+
+
+def _is_away(error: Exception) -> bool:
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, Retry | PoolTimeoutError | OSError)
+    state = str(getattr(error.orig, "sqlstate", "") or "")
+    return error.connection_invalidated or not state or state.startswith(_TRANSIENT_SQLSTATES)

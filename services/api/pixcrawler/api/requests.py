@@ -1,0 +1,171 @@
+"""What clients may ask for: the bodies of requests, checked field by field."""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from pixcrawler.api.sources import DEFAULT, KNOWN
+from pixcrawler.common.jobs import Options
+from pixcrawler.common.ranges import URLS
+
+MAX_PRIORITY = 10
+MAX_KEYWORDS = 1000
+MAX_URLS = 1_000_000
+
+
+def wrong(message: str) -> PydanticCustomError:
+    """A value is wrong; the message begins with the field."""
+    field = message.partition(" ")[0].removesuffix(":")
+    return PydanticCustomError("value_error", "{message}", {"message": message, "field": field})
+
+
+def _priority(value: int) -> int:
+    if not 0 <= value <= MAX_PRIORITY:
+        raise wrong("priority must be between 0 and 10")
+    return value
+
+
+def _positive(value: int) -> int:
+    if value <= 0:
+        raise wrong("max_images must be positive")
+    return value
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("value_error", "must not contain a NUL character")
+    return value
+
+
+def _number_as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _source(value: str) -> str:
+    if value not in KNOWN:
+        raise wrong(f"sources: {value!r} is none; known are {', '.join(KNOWN)}")
+    return value
+
+
+def _http(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise wrong("webhook_url must be an http or https URL")
+    return value
+
+
+Priority = Annotated[int, AfterValidator(_priority)]
+MaxImages = Annotated[int, AfterValidator(_positive)]
+Text = AfterValidator(_text)
+Keyword = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Text
+]
+Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8192), Text]
+Source = Annotated[str, AfterValidator(_source)]
+WebhookUrl = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=2048), Text, AfterValidator(_http)
+]
+Label = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=200),
+    Text,
+    BeforeValidator(_number_as_text),
+]
+
+
+class Body(BaseModel):
+    """A body; a field that nobody knows is an error, since it would do nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NewOptions(Body):
+    """How images are chosen and packed; see `pixcrawler.common.jobs.Options`."""
+
+    min_size: int = Field(default=64, ge=1, le=65_535)
+    near_duplicates: int | None = Field(default=6, ge=0, le=16)
+    refill_factor: float = Field(default=5.0, ge=1.0, le=100.0)
+    format: Literal["zip", "webdataset"] = "zip"
+
+    def options(self) -> Options:
+        """As the job keeps them."""
+        return Options.model_validate(self.model_dump())
+
+
+class NewJob(Body):
+    """`POST /v1/jobs`.
+
+    Attributes:
+        keywords: What to look for; may be empty where `urls` are given.
+        sources: Where; the default two, and `urls` where there are any.
+        urls: Candidates that the caller brings along.
+        max_images: How many images; all of `urls` if not given.
+        start: False leaves it until `POST /v1/jobs/{job_id}/start`.
+    """
+
+    name: Label = ""
+    project_id: Label | None = None
+    keywords: tuple[Keyword, ...] = Field(default=(), max_length=MAX_KEYWORDS)
+    sources: tuple[Source, ...] = ()
+    urls: tuple[Url, ...] | None = Field(default=None, max_length=MAX_URLS)
+    max_images: MaxImages | None = None
+    priority: Priority = 5
+    start: bool = True
+    options: NewOptions = NewOptions()
+    webhook_url: WebhookUrl | None = None
+
+    @model_validator(mode="after")
+    def _there_is_something_to_look_for(self) -> Self:
+        if not self.keywords and not self.urls:
+            raise wrong("keywords must not be empty")
+        if self.max_images is None and not self.urls:
+            raise wrong("max_images is required")
+        check_sources(self.sources, self.keywords, self.urls)
+        return self
+
+    @property
+    def number(self) -> int:
+        """How many images are asked for."""
+        return self.max_images or len(self.urls or ())
+
+    @property
+    def wanted_sources(self) -> tuple[str, ...]:
+        """The sources as asked for or by default, each once; URLs that are there are used."""
+        asked = self.sources or (DEFAULT if self.keywords else ())
+        return tuple(dict.fromkeys(asked + ((URLS,) if self.urls else ())))
+
+
+class Start(Body):
+    """`POST /v1/jobs/{job_id}/start`.
+
+    Attributes:
+        sources: Instead of those that the job was made with.
+        wait: False: not at all if there is no room now.
+    """
+
+    sources: tuple[Source, ...] = ()
+    wait: bool = True
+
+
+def check_sources(
+    sources: tuple[str, ...], keywords: tuple[str, ...], urls: tuple[str, ...] | None
+) -> None:
+    """Every source has to have what it searches.
+
+    Raises:
+        PydanticCustomError: one has not.
+    """
+    if URLS in sources and not urls:
+        raise wrong("urls must not be empty for the source urls")
+    if any(source != URLS for source in sources) and not keywords:
+        raise wrong("keywords must not be empty for a source that is searched")

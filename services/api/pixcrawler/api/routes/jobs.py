@@ -1,0 +1,111 @@
+"""Jobs: create, look at, start, extend, retry, cancel, delete."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from pydantic import StringConstraints
+
+from pixcrawler.api import cursors, store, views
+from pixcrawler.api.auth import Reader, Writer
+from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.requests import Label, MaxImages, NewJob, Priority, Start
+from pixcrawler.api.routes.paths import JobId, Limit, found_job
+from pixcrawler.api.views import JobView, Page, Started, job_view
+from pixcrawler.common.events import JobStatus, ProgressView
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+PartsOf = Annotated[Parts, Depends(parts_of)]
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(description="Makes it safe to repeat: the same key, the same job."),
+    StringConstraints(min_length=1, max_length=255),
+]
+
+
+@router.post("", status_code=202)
+async def create(
+    parts: PartsOf, caller: Writer, asked: NewJob, idempotency_key: IdempotencyKey = None
+) -> JobView:
+    """Create a job, and start it unless `start` is false.
+
+    Example: `{"keywords": ["red panda"], "max_images": 200}`.
+    """
+    return job_view(await parts.jobs.create(caller, asked, idempotency_key))
+
+
+@router.get("")
+async def list_jobs(
+    *,
+    parts: PartsOf,
+    caller: Reader,
+    status: JobStatus | None = None,
+    project_id: Label | None = None,
+    cursor: str | None = None,
+    limit: Limit = 50,
+) -> Page[JobView]:
+    """Your jobs, the latest first."""
+    before = str(cursors.load(cursor, str)[0]) if cursor else None
+    async with parts.engine.connect() as connection:
+        found = await store.jobs(
+            connection,
+            caller.owner,
+            status=status,
+            project_id=project_id,
+            before=before,
+            limit=limit + 1,
+        )
+    more = cursors.dump(found[limit - 1].job_id) if len(found) > limit else None
+    return Page(items=tuple(map(job_view, found[:limit])), next_cursor=more)
+
+
+@router.get("/{job_id}")
+async def get(parts: PartsOf, caller: Reader, job_id: JobId) -> JobView:
+    """One job."""
+    return job_view(await found_job(parts, caller, job_id))
+
+
+@router.delete("/{job_id}", status_code=204, response_class=Response)
+async def delete(parts: PartsOf, caller: Writer, job_id: JobId) -> None:
+    """Cancel a job and forget it: 404 at once; its files go as soon as the work has stopped."""
+    await parts.jobs.delete(caller, job_id)
+
+
+@router.post("/{job_id}/start", status_code=202)
+async def start(
+    parts: PartsOf, caller: Writer, job_id: JobId, asked: Start | None = None
+) -> Started:
+    """Start a job; started already: the same answer."""
+    return await parts.jobs.start(caller, job_id, asked or Start())
+
+
+@router.post("/{job_id}/chunks", status_code=202)
+async def extend(
+    parts: PartsOf,
+    caller: Writer,
+    job_id: JobId,
+    max_images: Annotated[MaxImages, Query(description="By how many images the job grows.")],
+    priority: Annotated[Priority | None, Query(description="Of new chunks from now on.")] = None,
+) -> JobView:
+    """Ask for more images: a further round."""
+    return job_view(await parts.jobs.extend(caller, job_id, max_images, priority))
+
+
+@router.post("/{job_id}/retry", status_code=202)
+async def retry(parts: PartsOf, caller: Writer, job_id: JobId) -> JobView:
+    """Try all failed chunks again: a further round."""
+    return job_view(await parts.jobs.retry(caller, job_id))
+
+
+@router.post("/{job_id}/cancel", status_code=202)
+async def cancel(parts: PartsOf, caller: Writer, job_id: JobId) -> JobView:
+    """Stop a job; what was uploaded stays, with an index. A finished one: 409."""
+    return job_view(await parts.jobs.cancel(caller, job_id))
+
+
+@router.get("/{job_id}/progress")
+async def progress(parts: PartsOf, caller: Reader, job_id: JobId) -> ProgressView:
+    """How far a job is. `progress` is kept ÷ requested, in percent, and 100 only at the end."""
+    return views.progress_view(await found_job(parts, caller, job_id))

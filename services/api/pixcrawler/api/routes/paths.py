@@ -1,0 +1,61 @@
+"""What paths and queries name."""
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Path, Query
+
+from pixcrawler.api import store
+from pixcrawler.api.handler import Caller
+from pixcrawler.api.parts import Parts
+from pixcrawler.api.problems import not_found
+from pixcrawler.api.store import JobRecord
+from pixcrawler.common.ids import parse_chunk_id
+
+_INDEX = re.compile(r"\d{1,9}", re.ASCII)
+
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _job_id(
+    job_id: Annotated[str, Path(description="As the job's creation has answered.")],
+) -> str:
+    """What cannot be a job's id is not found, whatever it is."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise not_found(f"job {job_id}")
+    return job_id
+
+
+JobId = Annotated[str, Depends(_job_id)]
+ChunkName = Annotated[str, Path(description="A chunk's index, or its id.")]
+Limit = Annotated[int, Query(ge=1, le=200, description="Items at most.")]
+
+
+async def found_job(parts: Parts, caller: Caller, job_id: str) -> JobRecord:
+    """The caller's job.
+
+    Raises:
+        Problem: 404.
+    """
+    async with parts.engine.connect() as connection:
+        job = await store.job(connection, caller.owner, job_id)
+    if job is None:
+        raise not_found(f"job {job_id}")
+    return job
+
+
+def chunk_index(job_id: str, chunk: str) -> int:
+    """The index that a path names by number or by id.
+
+    Raises:
+        Problem: 404, it names no chunk of this job.
+    """
+    if _INDEX.fullmatch(chunk):
+        return int(chunk)
+    try:
+        ref = parse_chunk_id(chunk)
+    except ValueError:
+        raise not_found(f"chunk {chunk} of job {job_id}") from None
+    if ref.job_id != job_id:
+        raise not_found(f"chunk {chunk} of job {job_id}")
+    return ref.index

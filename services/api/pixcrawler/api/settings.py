@@ -1,0 +1,38 @@
+"""What the api can be told; every variable begins with `PIXCRAWLER_`."""
+
+import hashlib
+
+from pydantic import Field
+
+from pixcrawler.common.capacity import ResourceSettings
+from pixcrawler.common.settings import ServiceSettings
+
+MIB = 1 << 20
+
+
+class Settings(ResourceSettings, ServiceSettings):
+    """The api's settings; capacity and the size of new jobs' chunks are `ResourceSettings`."""
+
+    http_port: int = Field(default=8000, ge=0, le=65_535)
+    """Port of the API, its health and its metrics; 0 takes a free one and logs it."""
+    api_public_url: str = ""
+    """Base of the links that the api serves itself, such as `https://images.example.org`; as the
+    request came in if empty."""
+    api_body_limit_bytes: int = Field(default=32 * MIB, ge=1024)
+    """A larger request is refused with 413; a list of 100,000 URLs has about 10 MB."""
+    api_max_images: int = Field(default=1_000_000, ge=1, le=2**31 - 1)
+    """The most that one job may ask for."""
+    api_link_expires_s: int = Field(default=3600, ge=1)
+    """Seconds that a link to a file of a dataset works."""
+    api_link_secret: str = Field(default="", repr=False)
+    """Signs links to files that the api serves itself; the same for every replica. Derived from the
+    database's URL, password included, if empty."""
+    api_tombstone_days: int = Field(default=35, ge=1)
+    """Days that a deleted job is remembered; longer than the longest retention of a topic (30), so
+    that a replayed event finds it deleted and not unknown."""
+
+    @property
+    def link_key(self) -> bytes:
+        """The key that signs links."""
+        secret = self.api_link_secret or self.database_url
+        return hashlib.sha256(b"pixcrawler links\0" + secret.encode()).digest()

@@ -1,0 +1,23 @@
+"""Deleted jobs are remembered for a while, so that a replayed event finds them deleted."""
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pixcrawler.api import store
+from pixcrawler.common import logs
+from pixcrawler.common.periodic import Periodic
+
+log = logs.get(__name__)
+
+EVERY_S = 3600.0
+
+
+def tombstones(engine: AsyncEngine, days: int) -> Periodic:
+    """Removes what is left of jobs that were deleted this many days ago, now and then."""
+
+    async def bury() -> None:
+        async with engine.begin() as connection:
+            gone = await store.bury(connection, days)
+        if gone:
+            log.info("removed tombstones", action="tombstones", jobs=gone)
+
+    return Periodic("tombstones", bury, interval_s=EVERY_S)
