@@ -101,4 +101,11 @@ def _json_renderers() -> list[Processor]:
 
 
 def _text_renderers() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
+    # Plain: the default shows every local of every frame, keys and passwords included.
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=0,
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    ]
