@@ -35,7 +35,7 @@ lint: $(READY) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy libs services tests tools demo
-	@$(VENV)/bin/lint-imports --no-timing 2>&1 | tail -n +1
+	@$(VENV)/bin/lint-imports
 
 demo: $(READY) ## the main job on real photographs, compared with the truth
 	@rm -rf demo-dataset && $(VENV)/bin/python -m demo --output demo-dataset

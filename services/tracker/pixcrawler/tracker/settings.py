@@ -13,8 +13,8 @@ class Settings(ServiceSettings):
     tracker_flush_s: float = Field(default=0.3, gt=0)
     """Seconds between two batches written to `job_progress` and `job.progress`. Longer makes
     progress less live, shorter makes more statements."""
-    tracker_stall_s: float = Field(default=60.0, gt=0)
-    """Seconds that committed offsets may stand still while events are handled; then the process
-    ends, and its partitions go to another."""
+    tracker_stall_s: float = Field(default=20.0, gt=0)
+    """Seconds that a partition's committed offset may stand still though there are records beyond
+    it; then the process ends, and a new one reads them again."""
     tracker_erase_s: float = Field(default=30.0, gt=0)
     """Seconds between two looks for rows of deleted jobs: a late event may have written one."""
