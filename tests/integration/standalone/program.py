@@ -1,7 +1,7 @@
 """A tiny real program that keeps the contract of a service: what standalone mode runs in tests.
 
 ``GET /env`` answers its environment. With ``ignore`` as argument it does not end on SIGTERM; with
-``broken`` it says why and ends.
+``broken`` it says which setting is wrong, with ``dying`` it just ends.
 """
 
 import json
@@ -22,7 +22,10 @@ class Handler(BaseHTTPRequestHandler):
 
 def main(mode: str) -> None:
     if mode == "broken":
-        sys.exit("PIXCRAWLER_SOMETHING is wrong: set it and start again")
+        sys.stderr.write("PIXCRAWLER_SOMETHING is wrong: set it and start again\n")
+        sys.exit(2)
+    if mode == "dying":
+        sys.exit("something failed")
     if mode == "ignore":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:

@@ -70,15 +70,14 @@ async def test_a_lock_of_another_program_does_not_keep_it_down(settings: Postgre
 
 
 async def test_a_taken_port_is_one_line(settings: PostgresSettings) -> None:
-    """The error says what failed, and ends with the server's own last words."""
+    """The error says which, and nothing was started."""
     first = Postgres(settings)
     await first.start()
     other = Postgres(
         PostgresSettings(settings.data_dir.with_name("other"), settings.log_dir, port=first.port)
     )
-    with pytest.raises(StandaloneError, match="postgres did not start") as failure:
+    with pytest.raises(StandaloneError, match=r"postgres cannot listen on port \d+, it is taken"):
         await other.start()
-    assert "\n" not in str(failure.value)
     await first.stop()
 
 

@@ -10,12 +10,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 import pytest_asyncio
 
+from pixcrawler.common import keys
+from pixcrawler.common.admin import drift
+from pixcrawler.common.db.engine import connect
 from pixcrawler.standalone import (
     Event,
     Program,
@@ -29,6 +33,7 @@ from pixcrawler.standalone import (
 )
 from pixcrawler.standalone.ports import free_ports, is_free
 from pixcrawler.standalone.state import identity
+from pixcrawler.standalone.supervisor import Supervisor
 from tests.stack import reachable_directory
 
 DEADLINE_S = 60.0
@@ -55,6 +60,14 @@ def until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> floa
         assert time.monotonic() - begin < deadline_s, "it did not happen in time"
         time.sleep(0.02)
     return time.monotonic() - begin
+
+
+async def up_here(asked: UpOptions) -> None:
+    """Standalone mode in this process, stopped as soon as it runs."""
+    stop = asyncio.Event()
+    await Supervisor(
+        asked, os.environ, lambda event: stop.set() if event.kind == "running" else None
+    ).run(stop)
 
 
 def pids(found: Status) -> dict[str, int | None]:
@@ -96,6 +109,8 @@ def test_everything_is_there_when_detached_up_returns(running: Status, data_dir:
         ("downloader-2", "downloader"),
     ]
     assert found == running
+    assert found.api_key is not None
+    assert found.api_key.startswith("pxc_")
     assert found.api_url == f"http://{found.components[2].address}"
     names = {item.name: psutil.Process(item.pid).name() for item in found.components}
     assert (names["kafka-1"], names["postgres"]) == ("java", "postgres")
@@ -112,6 +127,19 @@ def test_services_get_their_addresses(running: Status, data_dir: Path) -> None:
     assert environment["PIXCRAWLER_DATA_DIR"] == str(data_dir)
     assert environment["PIXCRAWLER_BLOB_URL"] == f"file://{data_dir}/blobs"
     assert "//pixcrawler_downloader:" in environment["PIXCRAWLER_DATABASE_URL"]
+
+
+async def test_topics_and_schema_are_there(running: Status) -> None:
+    """The registry's topics exist, and the key is one that the api accepts."""
+    assert running.kafka_bootstrap_servers is not None
+    assert running.database_url is not None
+    assert await drift(running.kafka_bootstrap_servers) == ()
+    engine = connect(running.database_url)
+    async with engine.begin() as connection:
+        key = await keys.verify(connection, running.api_key or "")
+    await engine.dispose()
+    assert key is not None
+    assert key.scope is keys.Scope.ADMIN
 
 
 def test_a_second_up_says_so(running: Status, data_dir: Path) -> None:
@@ -163,38 +191,93 @@ def test_down_ends_every_process(running: Status, data_dir: Path) -> None:
     assert not down(data_dir)
 
 
-def test_a_taken_port_is_one_line(data_dir: Path) -> None:
+async def test_a_taken_port_is_one_line(data_dir: Path) -> None:
     """The port asked for is taken: nothing is started."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(StandaloneError, match=f"port {port} is taken"):
-            up_detached(options(data_dir, port=port))
-    assert not status(data_dir).running
+            await up_here(options(data_dir, port=port))
+    assert not (await asyncio.to_thread(status, data_dir)).running
 
 
-def test_the_port_asked_for_is_the_api_s(data_dir: Path) -> None:
-    """--port is honoured, even if it was another component's last time."""
-    (port,) = free_ports(1)
-    with temporary(options(data_dir, port=port)) as found:
-        assert found.api_url == f"http://127.0.0.1:{port}"
-    assert is_free(port)
-
-
-def test_a_service_that_cannot_start_stops_everything(data_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [("broken", r"\(exit code 2\).*PIXCRAWLER_SOMETHING is wrong"), ("dying", "something failed")],
+)
+async def test_a_service_that_cannot_start_stops_everything(
+    data_dir: Path, mode: str, words: str
+) -> None:
     """The error is the service's own last line, and nothing runs afterwards."""
-    broken = (program("api"), program("planner", "broken"))
-    with pytest.raises(StandaloneError, match=r"planner-1 ended.*PIXCRAWLER_SOMETHING is wrong"):
-        up_detached(options(data_dir, programs=broken))
-    assert status(data_dir) == Status(running=False, data_dir=data_dir, api_key=None)
+    programs = (program("api"), program("planner", mode))
+    with pytest.raises(StandaloneError, match=f"planner-1 ended.*{words}"):
+        await up_here(options(data_dir, programs=programs))
+    found = await asyncio.to_thread(status, data_dir)
+    assert (found.running, found.components) == (False, ())
 
 
-def test_what_ignores_sigterm_is_killed(data_dir: Path) -> None:
+async def test_another_number_of_brokers_is_refused(data_dir: Path) -> None:
+    """A data directory keeps the number of brokers that it was made with."""
+    with pytest.raises(StandaloneError, match="made with 1 broker"):
+        await up_here(options(data_dir, brokers=3))
+
+
+async def test_an_unwritable_directory_is_one_line(tmp_path: Path) -> None:
+    """A data directory that cannot be made is told in one line."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StandaloneError, match="cannot write to"):
+        await up_here(options(tmp_path / "file" / "data"))
+    with pytest.raises(StandaloneError, match="cannot write to"):
+        await asyncio.to_thread(up_detached, options(tmp_path / "file" / "data"))
+
+
+async def test_no_room_is_one_line(data_dir: Path) -> None:
+    """With too little free space nothing starts."""
+    too_much = shutil.disk_usage(data_dir).total // 1_000_000 + 1
+    with pytest.raises(StandaloneError, match="make room"):
+        await up_here(options(data_dir, min_free_mb=too_much))
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a temporary standalone was like."""
+
+    port: int
+    found: Status
+    heard: tuple[Event, ...]
+
+
+@pytest.fixture(scope="module")
+def visit(data_dir: Path) -> Visit:
+    """A temporary standalone on a port of our choice, with a service that ignores SIGTERM."""
+    (port,) = free_ports(1)
+    programs = (program("api"), program("validator", "ignore"))
+    heard: list[Event] = []
+    asked = options(data_dir, port=port, programs=programs, grace_s=0.5)
+    with temporary(asked, heard.append) as found:
+        pass
+    return Visit(port, found, tuple(heard))
+
+
+def test_the_port_asked_for_is_the_api_s(visit: Visit) -> None:
+    """--port is honoured, and free again afterwards."""
+    assert visit.found.api_url == f"http://127.0.0.1:{visit.port}"
+    assert is_free(visit.port)
+
+
+def test_what_ignores_sigterm_is_killed(visit: Visit) -> None:
     """A service has its grace to end, then it is made to."""
-    stubborn = (program("api"), program("validator", "ignore"))
-    with temporary(options(data_dir, programs=stubborn, grace_s=0.5)) as found:
-        pid = pids(found)["validator-1"]
+    pid = pids(visit.found)["validator-1"]
     assert pid is not None
     assert identity(pid) is None
+
+
+def test_progress_is_told(visit: Visit) -> None:
+    """The caller hears what happens, in order, and last where everything is."""
+    told = [(event.kind, event.component) for event in visit.heard]
+    assert told.index(("ready", "kafka-1")) < told.index(("starting", "schema"))
+    assert told.index(("ready", "schema")) < told.index(("starting", "api-1"))
+    assert told[-1] == ("running", "")
+    assert visit.heard[-1].status == visit.found
 
 
 async def test_the_temporary_one_ends_with_its_owner(data_dir: Path) -> None:
@@ -261,34 +344,3 @@ async def test_ctrl_c_stops_the_foreground(data_dir: Path) -> None:
         assert await foreground.wait() == 0
         assert rest.splitlines()[-1] == b"stopped"
         assert not (await asyncio.to_thread(status, data_dir)).running
-
-
-def test_progress_is_told(data_dir: Path) -> None:
-    """The caller of a detached up hears what happens, in order."""
-    heard: list[Event] = []
-    with temporary(options(data_dir), heard.append):
-        pass
-    told = [(event.kind, event.component) for event in heard]
-    assert told.index(("ready", "kafka-1")) < told.index(("starting", "schema"))
-    assert told.index(("ready", "schema")) < told.index(("starting", "api-1"))
-    assert told[-1] == ("running", "")
-
-
-def test_another_number_of_brokers_is_refused(data_dir: Path) -> None:
-    """A data directory keeps the number of brokers that it was made with."""
-    with pytest.raises(StandaloneError, match="made with 1 broker"):
-        up_detached(options(data_dir, brokers=3))
-
-
-def test_an_unwritable_directory_is_one_line(tmp_path: Path) -> None:
-    """A data directory that cannot be made is told in one line."""
-    (tmp_path / "file").touch()
-    with pytest.raises(StandaloneError, match="cannot write to"):
-        up_detached(options(tmp_path / "file" / "data"))
-
-
-def test_no_room_is_one_line(data_dir: Path) -> None:
-    """With too little free space nothing starts."""
-    too_much = shutil.disk_usage(data_dir).total // 1_000_000 + 1
-    with pytest.raises(StandaloneError, match="make room"):
-        up_detached(options(data_dir, min_free_mb=too_much))

@@ -18,7 +18,7 @@ SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sle
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - another process's log or end sets no event
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -54,7 +54,7 @@ async def test_the_last_line_of_the_log_says_why(tmp_path: Path) -> None:
     """Of the process that ended, not of one before it."""
     child = Child("talker", tmp_path / "log")
     for words in ("first", "second"):
-        child.spawn(["/bin/sh", "-c", f"echo {words}; exit 3"])
+        child.spawn(["/bin/sh", "-c", f"echo {words}; echo '    at Some.java'; echo; exit 3"])
         await child.wait()
         assert f"(exit code 3), see {tmp_path / 'log'}: {words}" in str(child.failure("ended"))
     child.spawn(["/bin/sh", "-c", "exit 1"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import jars
 from .errors import StandaloneError
-from .ports import LOOPBACK, free_ports
+from .ports import LOOPBACK, check_free, free_ports
 from .process import Child
 
 _POLL_S = 0.1
@@ -80,6 +80,7 @@ class Broker:
         self.directory = settings.data_dir / f"broker-{node}"
         self.child = Child(f"kafka-{node}", settings.log_dir / f"kafka-{node}.log")
         self._cluster = cluster
+        self._served = False
 
     @property
     def name(self) -> str:
@@ -111,6 +112,8 @@ class Broker:
 
     def spawn(self) -> None:
         """Start the process; `wait_ready` tells when it serves."""
+        if not self.child.running:
+            check_free(self.name, self.ports.client, self.ports.controller)
         self.child.spawn(
             [*_java(self._cluster.settings.heap_mb, self.directory), "-cp",
              self._cluster.classpath, "kafka.Kafka", self.directory / "server.properties"],
@@ -143,13 +146,18 @@ class Broker:
         (On a port that another cluster holds, that one would answer.)
         """
         view = await ask(self.address)
-        return view is not None and (
+        serves = view is not None and (
             view.cluster_id == self._cluster.cluster_id and self.node in view.brokers
         )
+        self._served |= serves
+        return serves
 
     async def stop(self) -> None:
-        """End the broker in an orderly way (0.4 s when idle)."""
-        await self.child.stop(grace_s=_GRACE_S)
+        """End the broker in an orderly way (0.4 s when idle).
+
+        One that has not served yet owes nothing to anybody, and would take long to find that out.
+        """
+        await self.child.stop(grace_s=_GRACE_S if self._served else 0)
 
     async def kill(self) -> None:
         """End it as a power cut would."""
@@ -323,6 +331,9 @@ def _java(heap_mb: int, directory: Path) -> list[str]:
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",
+        # Kafka and its compressors use both; else Java warns of it in every log.
+        "--sun-misc-unsafe-memory-access=allow",
+        "--enable-native-access=ALL-UNNAMED",
         f"-XX:ErrorFile={directory / 'hs_err.log'}",
         f"-Dlog4j2.configurationFile={directory / 'log4j2.properties'}",
         f"-Djava.io.tmpdir={directory}",

@@ -9,6 +9,7 @@ from .process import Child
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 4.0  # with what it takes to notice and to spawn: 5 s at most
+EXIT_USAGE = 2  # a service's word for a setting that is wrong
 _STEADY_S = 20.0  # who lived this long starts with the first pause again
 _POLL_S = 0.1
 
@@ -79,12 +80,14 @@ class Keeper:
         """Wait until the component does its work.
 
         Raises:
-            StandaloneError: It died ``deaths`` times, or was not ready in time.
+            StandaloneError: It died ``deaths`` times, or once because of a wrong setting, or was
+                not ready in time.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while not (self.component.child.running and await self.component.answers()):
-            if self.last_failure is not None and self.restarts >= deaths - 1:
+            tries = 1 if self.component.child.returncode == EXIT_USAGE else deaths
+            if self.last_failure is not None and self.restarts >= tries - 1:
                 raise self.last_failure
             if loop.time() >= deadline:
                 raise self.component.child.failure(f"was not ready within {timeout_s:.0f} s")

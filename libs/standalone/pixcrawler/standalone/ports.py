@@ -1,9 +1,14 @@
 """TCP ports of the loopback interface."""
 
+import random
 import socket
 from collections.abc import Collection, Sequence
 
+from .errors import StandaloneError
+
 LOOPBACK = "127.0.0.1"
+_RANGE = range(15_000, 32_000)  # Linux takes near ends from 32768 up, macOS and the IANA from 49152
+_TRIES = 1000
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -18,25 +23,29 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
         return True
 
 
+def check_free(name: str, *ports: int) -> None:
+    """Raise a `StandaloneError` if something listens where the component of this name wants to."""
+    for port in ports:
+        if not is_free(port):
+            raise StandaloneError(
+                f"{name} cannot listen on port {port}, it is taken: stop what listens there"
+            )
+
+
 def free_ports(count: int, avoid: Collection[int] = ()) -> tuple[int, ...]:
     """Ports that are free now, all different and none of ``avoid``.
 
-    All are held until the last one is found, so the kernel does not hand one out twice.
+    Not from the range that the kernel takes the near end of connections from: while a server is
+    down, any connection could take its port there, even one that tries to reach it.
     """
-    held: list[socket.socket] = []
     found: list[int] = []
-    try:
-        while len(found) < count:
-            probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            held.append(probe)
-            probe.bind((LOOPBACK, 0))
-            port = int(probe.getsockname()[1])
-            if port not in avoid:
-                found.append(port)
-    finally:
-        for probe in held:
-            probe.close()
-    return tuple(found)
+    for _try in range(_TRIES):
+        if len(found) == count:
+            return tuple(found)
+        port = random.choice(_RANGE)
+        if port not in avoid and port not in found and is_free(port):
+            found.append(port)
+    raise StandaloneError(f"no free ports between {_RANGE.start} and {_RANGE.stop}: free some")
 
 
 def keep_or_replace(wanted: Sequence[int | None]) -> tuple[int, ...]:

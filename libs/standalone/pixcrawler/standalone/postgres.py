@@ -20,7 +20,7 @@ from pathlib import Path
 
 from . import child
 from .errors import StandaloneError
-from .ports import LOOPBACK, free_ports
+from .ports import LOOPBACK, check_free, free_ports
 from .process import Child, User
 
 SUPERUSER = "postgres"
@@ -113,6 +113,7 @@ class Postgres:
     def spawn(self) -> None:
         """Start the process; `wait_ready` tells when it serves."""
         if not self.child.running:
+            check_free(self.name, self.port)
             _remove_stale_pid(self.cluster)
         options = {
             "listen_addresses": LOOPBACK,

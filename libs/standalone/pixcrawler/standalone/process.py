@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from .errors import StandaloneError
 
 _POLL_S = 0.02
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
-_TAIL_BYTES = 4096
+_TAIL_BYTES = 8192
+_STACK_FRAME = re.compile(r"\s*(at |\.\.\. |$)")  # of Java, after the exception that says why
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Child:
             await self.wait(grace_s)
 
     def last_log_line(self) -> str:
-        """The last non-empty line that the present (or last) process wrote, or ``""``."""
+        """The last telling line that the present (or last) process wrote, or ``""``."""
         try:
             with self.log.open("rb") as log:
                 end = log.seek(0, os.SEEK_END)
@@ -133,7 +135,8 @@ class Child:
                 lines = log.read().decode(errors="replace").splitlines()
         except OSError:
             return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        said = (line.strip() for line in reversed(lines) if not _STACK_FRAME.match(line))
+        return next(said, "")
 
     def failure(self, what: str) -> StandaloneError:
         """An error that names the child, what went wrong, its log, and the log's last line."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .http import status_of
 from .options import Program
-from .ports import LOOPBACK
+from .ports import LOOPBACK, check_free
 from .process import Child
 
 _PROBE_TIMEOUT_S = 3.0
@@ -29,6 +29,8 @@ class Replica:
 
     def spawn(self) -> None:
         """Start the process."""
+        if not self.child.running:
+            check_free(self.name, int(self.address.rpartition(":")[2]))
         # Not in the caller's directory: `-m` would import from there, and it may go away.
         self.child.spawn(self._argv, env=self._environment, cwd=self._directory)
 

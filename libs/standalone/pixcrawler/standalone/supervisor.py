@@ -5,15 +5,12 @@
 
 import asyncio
 import os
-import secrets
 import shutil
 import signal
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from importlib import import_module
 
-from pixcrawler.common.db.tables import OWNERS
-
-from . import schema
 from .errors import StandaloneError
 from .events import Event, Kind, OnEvent, ignore
 from .kafka import BrokerPorts, Kafka, KafkaSettings
@@ -37,6 +34,7 @@ from .state import (
 )
 from .status import Status, probe
 
+_DATABASE = "pixcrawler"
 # One broker gains nothing from patience; several should not change leaders for a hiccup.
 _SESSION_TIMEOUT_MS = {1: 3000}
 _SEVERAL_SESSION_TIMEOUT_MS = 6000
@@ -86,30 +84,40 @@ class Supervisor:
     async def _start(self, kept: Kept, kafka: Kafka, postgres: Postgres) -> None:
         """Bring up everything in the order of its needs."""
         await asyncio.gather(asyncio.to_thread(kafka.prepare), asyncio.to_thread(postgres.prepare))
-        database_url = postgres.url_of(schema.DATABASE)
+        database_url = postgres.url_of(_DATABASE)
         self._state = State(
             phase="starting",
             api_url=f"http://{LOOPBACK}:{kept.service_ports[f'{API}-1']}",
             kafka_bootstrap_servers=kafka.bootstrap_servers,
             database_url=database_url,
         )
-        await self._keep(*kafka.brokers, postgres)
+        keepers = self._keep(*kafka.brokers, postgres)
+        # The second that it takes to import SQLAlchemy, Alembic and the Kafka client passes while
+        # the broker starts, and beside the event loop, which hears Ctrl-C meanwhile.
+        await asyncio.to_thread(import_module, f"{__package__}.schema")
+        from . import schema
+
+        await self._wait_ready(keepers)
 
         self._tell("starting", "schema")
-        await schema.create_database(postgres.url)
+        await schema.create_database(postgres.url, _DATABASE)
         kept = await schema.apply(database_url, kafka, kept)
         write_kept(self.paths, kept)
         self._tell("ready", "schema")
 
-        await self._keep(*self._replicas(kept, kafka, database_url))
+        await self._wait_ready(self._keep(*self._replicas(kept, kafka, database_url)))
 
-    async def _keep(self, *components: Component) -> None:
-        """Have components kept running from now on, and wait until each does its work."""
+    def _keep(self, *components: Component) -> list[Keeper]:
+        """Have components kept running from now on."""
         keepers = [Keeper(component, self._changed) for component in components]
         self._keepers += keepers
         for keeper in keepers:
             self._tell("starting", keeper.component.name)
             self._tasks.append(asyncio.create_task(keeper.run()))
+        return keepers
+
+    async def _wait_ready(self, keepers: list[Keeper]) -> None:
+        """Wait until each does its work; the first that cannot is an error."""
 
         async def ready(keeper: Keeper) -> None:
             await keeper.wait_ready(self.options.start_timeout_s)
@@ -192,7 +200,6 @@ class Supervisor:
                 ),
                 "postgres_port": found["postgres"],
                 "service_ports": kept.service_ports | {name: found[name] for name in names},
-                "passwords": {name: secrets.token_hex(16) for name in OWNERS} | kept.passwords,
             }
         )
         write_kept(self.paths, kept)
@@ -217,6 +224,8 @@ class Supervisor:
         )
 
     def _replicas(self, kept: Kept, kafka: Kafka, database_url: str) -> list[Replica]:
+        from . import schema
+
         replicas = []
         for name, program in self.options.replicas():
             port = kept.service_ports[name]
@@ -229,9 +238,9 @@ class Supervisor:
             }
             if not environment.get("AZURE_STORAGE_CONNECTION_STRING"):
                 environment.setdefault("PIXCRAWLER_BLOB_URL", f"file://{self.paths.blobs}")
-            if program.service in OWNERS:
+            if (password := kept.passwords.get(program.service)) is not None:
                 environment["PIXCRAWLER_DATABASE_URL"] = schema.service_url(
-                    database_url, program.service, kept.passwords[program.service]
+                    database_url, program.service, password
                 )
             replicas.append(Replica(name, program, port, environment, self.paths.logs))
         return replicas
