@@ -22,10 +22,11 @@ class NotingContext:
 
     attempt: int = 1
     worker: str = "test"
+    traceparent: str = ""
     wanted: bool = True
     checks: int = 0
     reports: list[tuple[int, int, ImageTotals]] = field(default_factory=list)
-    record: RecordRef = RecordRef("chunk.planned", 0, 0, 0)
+    record: RecordRef = field(default_factory=lambda: RecordRef("chunk.planned", 0, 0, 0))
 
     async def check(self) -> None:
         self.checks += 1

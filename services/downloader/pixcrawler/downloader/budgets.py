@@ -18,7 +18,7 @@ where the sum over living leases never exceeds the limit. The rules:
 import asyncio
 import logging
 import uuid
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -130,7 +130,7 @@ class Host(Generic[C]):
     held: int = 0  # tokens leased
     used: int = 0  # of them handed out
     idle: list[C] = field(default_factory=list)  # open connections of tokens not in use
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    waiting: OrderedDict[asyncio.Future[None], None] = field(default_factory=OrderedDict)
     alone: bool = True
     polling: bool = False  # asked, and got less than it could use
     yields: bool = False  # gives everything back, so that others have their turn
@@ -193,7 +193,7 @@ class Budgets(Generic[C]):
             host.used += 1
             return host
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        host.waiting.append(turn)
+        host.waiting[turn] = None
         if host.held < host.cap and not host.polling:
             self._hurry(host)
         try:
@@ -202,8 +202,8 @@ class Budgets(Generic[C]):
             if turn.done() and not turn.cancelled():  # served, and cancelled in the same moment
                 host.used -= 1
                 self._serve(host)
-            elif turn in host.waiting:
-                host.waiting.remove(turn)
+            else:
+                host.waiting.pop(turn, None)
             raise
         return host
 
@@ -231,7 +231,7 @@ class Budgets(Generic[C]):
         """Hand out what is free to those who wait, in order."""
         free = self._free(host)
         while free > 0 and host.waiting:
-            turn = host.waiting.popleft()
+            turn, _ = host.waiting.popitem(last=False)
             if not turn.done():  # else its task was cancelled
                 turn.set_result(None)
                 host.used += 1

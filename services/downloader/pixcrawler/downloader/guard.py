@@ -39,16 +39,13 @@ MAX_HOST = 253  # RFC 1035, 2.3.4: a name's octets
 _METADATA = frozenset({IPv4Address("168.63.129.16")})
 """Services of clouds at global addresses: Azure's wire server. All others are not global anyway."""
 
-_REFUSED_V6 = tuple(
-    map(
-        IPv6Network,
-        (
-            "::/96",  # IPv4-compatible (RFC 4291, 2.5.5.1): deprecated, and `::`, `::1`
-            "64:ff9b:1::/48",  # NAT64 for local use (RFC 8215)
-            "fec0::/10",  # site-local (RFC 3879): deprecated
-        ),
-    )
+_REFUSED_V4 = (
+    IPv4Network("192.0.0.0/24"),  # protocol assignments (RFC 6890); older Pythons know parts of it
+    IPv4Network("192.88.99.0/24"),  # relays of 6to4 (RFC 7526): deprecated
 )
+_UNICAST_V6 = IPv6Network("2000::/3")
+"""All of IPv6 that is assigned for global unicast (RFC 4291, 2.4 and IANA's registry)."""
+_REFUSED_V6 = IPv6Network("3fff::/20")  # documentation (RFC 9637), unknown to older Pythons
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})  # RFC 5214, 6.1: interface identifiers
 
@@ -108,14 +105,19 @@ def is_public(address: Address) -> bool:
     IPv6 forms that carry an IPv4 address (mapped, 6to4, NAT64) are as public as that one.
     """
     if isinstance(address, IPv4Address):
-        return address.is_global and not address.is_multicast and address not in _METADATA
+        return (
+            address.is_global
+            and not address.is_multicast
+            and address not in _METADATA
+            and not any(address in network for network in _REFUSED_V4)
+        )
     embedded = _embedded(address)
     if embedded is not None:
         return is_public(embedded)
     return (
         address.is_global
-        and not address.is_multicast
-        and not any(address in network for network in _REFUSED_V6)
+        and address in _UNICAST_V6
+        and address not in _REFUSED_V6
         and (int(address) >> 32) & 0xFFFFFFFF not in _ISATAP
     )
 

@@ -43,16 +43,17 @@ class Openverse:
         """See `Source.search`: the place of a result is its rank, dead links counted."""
         found: list[Result] = []
         end = min(offset + limit, PAGE_SIZE * MAX_PAGES)
-        page_count = MAX_PAGES
         number = offset // PAGE_SIZE
-        while number * PAGE_SIZE < end and number < page_count:
-            page = await self._page(keyword, number + 1)
-            page_count = min(MAX_PAGES, page.page_count)
+        ended = number >= MAX_PAGES
+        while number * PAGE_SIZE < end and not ended:
             first = number * PAGE_SIZE
+            page = await self._page(keyword, number + 1)
             places = page.places[max(0, offset - first) : end - first]
             found.extend(place for place in places if place is not None)
             number += 1
-        return SearchPage(tuple(found), offset + limit >= page_count * PAGE_SIZE)
+            is_last = number >= min(MAX_PAGES, page.page_count)
+            ended = is_last and end >= first + len(page.places)
+        return SearchPage(tuple(found), ended)
 
     async def _page(self, keyword: str, number: int) -> Page:
         page = self._recent.get((keyword, number))
