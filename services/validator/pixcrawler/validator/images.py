@@ -13,7 +13,7 @@ from pixcrawler.common.outcomes import Outcome
 from pixcrawler.validator import formats, jpeg, pictures
 from pixcrawler.validator.decision import Damage, Decision, Header, Limits, Unreadable
 from pixcrawler.validator.jpeg import Jpeg
-from pixcrawler.validator.structure import READERS, Survey
+from pixcrawler.validator.structure import READERS, Survey, check_png_rows
 from pixcrawler.validator.tiff import tiff
 
 HEAVY = 16_000_000
@@ -84,6 +84,8 @@ def _survey(found: Survey, limits: Limits) -> Decision:
     if found.variety:
         raise Unreadable(found.variety)
     name = found.header.format
+    if name == formats.PNG:
+        check_png_rows(found.data)
     with pictures.opened(name, found.data) as image:
         header = found.header
         if name == formats.AVIF:  # only now is it known which of its pictures is the one

@@ -34,6 +34,7 @@ _SOS, _EOI = 0xDA, 0xD9
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _APPLICATION = frozenset(range(0xE0, 0xF0)) | {0xFE}
+_EXIF, _ADOBE = 0xE1, 0xEE
 _BARE = frozenset(range(0xD0, 0xD8)) | {0x01}
 
 _HARMLESS = re.compile(
@@ -127,7 +128,7 @@ def exif(jpeg: Jpeg) -> Image.Exif:
     block = Image.Exif()
     for segment in jpeg.segments:
         body = jpeg.data[segment.start + 4 : segment.end]
-        if segment.marker == 0xE1 and body.startswith(b"Exif\0\0"):
+        if segment.marker == _EXIF and body.startswith(b"Exif\0\0"):
             with contextlib.suppress(Exception):  # a broken one is as good as none
                 block.load(body)
             break
@@ -141,8 +142,8 @@ def _gray(jpeg: Jpeg) -> Image.Image:
         complaint = str(error)
     if _NOT_OURS.search(complaint):
         return _by_pillow(jpeg.data)
-    _forgive(jpeg, complaint, "GRAY")
-    return _decode(jpeg.data, "GRAY", HASHED_SIDE, strict=False)
+    forgiven = _forgiven(jpeg, complaint, "GRAY")
+    return _decode(forgiven, "GRAY", HASHED_SIDE, strict=False)
 
 
 def _inked(jpeg: Jpeg) -> Image.Image:
@@ -151,7 +152,7 @@ def _inked(jpeg: Jpeg) -> Image.Image:
         _decode(jpeg.data, "CMYK", 1, strict=True)
     except ValueError as error:
         if not _NOT_OURS.search(str(error)):
-            _forgive(jpeg, str(error), "CMYK")
+            _forgiven(jpeg, str(error), "CMYK")
     return _by_pillow(jpeg.data)
 
 
@@ -180,24 +181,27 @@ def _by_pillow(data: bytes) -> Image.Image:
         raise Damage(str(error) or type(error).__name__) from error
 
 
-def _forgive(jpeg: Jpeg, complaint: str, space: str) -> None:
-    """Go on after a complaint about something of which the picture loses nothing.
+def _forgiven(jpeg: Jpeg, complaint: str, space: str) -> bytes:
+    """What to decode after a complaint about something of which the picture loses nothing.
 
     The decoder stops talking after its first complaint, so what it did not come to say has to be
-    asked again, of a copy without the cause.
+    asked again, of a copy without the cause. (Of a complaint about the header it makes an error
+    even where it is not strict, so it is the copy that is decoded.)
 
     Raises:
         Damage: the complaint, or the next one, is about damage.
     """
     if _is_padding(complaint):
-        return
+        return jpeg.data
     if not _HARMLESS.search(complaint) and not (_LEFT_OVER.search(complaint) and _gaps(jpeg)):
         raise Damage(complaint)
+    bare = _bare(jpeg, without_adobe="Adobe" in complaint)
     try:
-        _decode(_bare(jpeg), space, 1, strict=True)
+        _decode(bare, space, 1, strict=True)
     except ValueError as error:
         if not _is_padding(str(error)) and not _HARMLESS.search(str(error)):
             raise Damage(str(error)) from error
+    return bare
 
 
 def _is_padding(complaint: str) -> bool:
@@ -213,17 +217,19 @@ def _gaps(jpeg: Jpeg) -> bool:
     return any(start != end for start, end in zip(starts, ends, strict=False))
 
 
-def _bare(jpeg: Jpeg) -> bytes:
+def _bare(jpeg: Jpeg, *, without_adobe: bool) -> bytes:
     """The same picture without whatever stands between segments and without application data.
 
-    The spectral selection of a sequential scan, which some cameras write wrongly and every decoder
-    ignores, is put right.
+    Adobe's segment says how colours are stored, so it stays if it can be understood. The spectral
+    selection of a sequential scan, which some cameras write wrongly and every decoder ignores, is
+    put right.
     """
     data = jpeg.data
+    dropped = _APPLICATION if without_adobe else _APPLICATION - {_ADOBE}
     kept = [
         data[segment.start : segment.end]
         for segment in jpeg.segments
-        if segment.marker not in _APPLICATION
+        if segment.marker not in dropped
     ]
     if jpeg.frame.marker in (0xC0, 0xC1, 0xC9) and kept:
         kept[-1] = kept[-1][:-3] + b"\x00\x3f\x00"

@@ -77,6 +77,60 @@ def png(data: bytes) -> Survey:
     return Survey(header, b"".join(kept))
 
 
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_PASSES = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # Adam7: first column and row, steps
+_INFLATE_STEP = 1 << 20
+
+
+def check_png_rows(picture: bytes) -> None:
+    """Whether the picture data of a PNG unpack to all its rows; Pillow does not mind missing ones.
+
+    Args:
+        picture: What `png` left of the file.
+
+    Raises:
+        Damage: they do not.
+    """
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", picture, 16)
+    if colour not in _SAMPLES or depth not in (1, 2, 4, 8, 16):
+        raise Damage("no such kind of PNG")
+    bits = depth * _SAMPLES[colour]
+    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
+    missing = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            missing += rows * (1 + (columns * bits + 7) // 8)
+    inflater = zlib.decompressobj()
+    try:
+        for body in _picture_data(picture):
+            packed = body
+            while missing > 0 and packed:
+                missing -= len(inflater.decompress(packed, _INFLATE_STEP))
+                packed = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise Damage(str(error)) from error
+    if missing > 0:
+        raise Damage("rows are missing")
+
+
+def _picture_data(picture: bytes) -> Iterator[bytes]:
+    at = len(_PNG_SIGNATURE)
+    while at < len(picture):
+        size, name = struct.unpack_from(">I4s", picture, at)
+        if name == b"IDAT":
+            yield picture[at + 8 : at + 8 + size]
+        at += 12 + size
+
+
 # --- WebP ---------------------------------------------------------------------------------------
 
 
