@@ -9,6 +9,7 @@ Documented in the API's own source (github.com/WordPress/openverse, api/api/seri
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pixcrawler.common.errors import GiveUp
 from pixcrawler.downloader import licenses
 from pixcrawler.downloader.sources import Result, SearchPage
 from pixcrawler.downloader.sources.web import Asker, Busy, Recent
@@ -58,10 +59,19 @@ class Openverse:
     async def _page(self, keyword: str, number: int) -> Page:
         page = self._recent.get((keyword, number))
         if page is None:
-            params = {"q": keyword[:MAX_QUERY], "page": str(number), "page_size": str(PAGE_SIZE)}
-            page = parse(await self._asker.ask(self._url, params, check))
+            page = await self._ask(keyword, number)
             self._recent.put((keyword, number), page)
         return page
+
+    async def _ask(self, keyword: str, number: int) -> Page:
+        params = {"q": keyword[:MAX_QUERY], "page": str(number), "page_size": str(PAGE_SIZE)}
+        try:
+            return parse(await self._asker.ask(self._url, params, check))
+        except GiveUp:
+            # A page beyond the last one may be refused; the first one tells whether it was that.
+            if number == 1 or number <= (first := await self._page(keyword, 1)).page_count:
+                raise
+            return Page((), first.page_count)
 
 
 def check(document: Any) -> None:
