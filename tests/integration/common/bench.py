@@ -37,14 +37,14 @@ def new_event(topic: str) -> type[ChunkEvent]:
 async def soon(condition: Callable[[], bool], *, within_s: float = DEADLINE_S) -> None:
     """Wait until something is so, with a deadline."""
     async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - whatever is waited for happens elsewhere
+        while not condition():
             await asyncio.sleep(0.01)
 
 
 async def soon_there(ask: Callable[[], Awaitable[bool]], *, within_s: float = DEADLINE_S) -> None:
     """The same for something that has to be asked for outside."""
     async with asyncio.timeout(within_s):
-        while not await ask():  # noqa: ASYNC110 - a broker tells nobody
+        while not await ask():
             await asyncio.sleep(0.05)
 
 

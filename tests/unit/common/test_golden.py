@@ -56,6 +56,7 @@ def test_it_round_trips(topic: str, record: dict[str, Any]) -> None:
     )
     assert events.decode(*again) == event
     assert {name: text.decode() for name, text in again.headers} == headers
+    assert again.value is not None
     assert contains(json.loads(again.value), record["value"])
 
 

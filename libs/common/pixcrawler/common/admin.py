@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.new_partitions import NewPartitions
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from pixcrawler.common import events, topics
@@ -124,6 +124,7 @@ async def apply_topics(
         if drifted and not alter:
             raise TopicDrift([line for t in drifted for line in _drift(t, there[t.name])])
         await _alter(admin, [(topic, there[topic.name]) for topic in drifted])
+        await _settle(admin, drifted)
     created = tuple(topic.name for topic in missing)
     altered = tuple(topic.name for topic in drifted)
     same = tuple(name for name in registry if name not in {*created, *altered})
@@ -285,6 +286,14 @@ async def _appear(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
             await asyncio.sleep(_POLL_S)
 
 
+async def _settle(admin: AIOKafkaAdminClient, altered: Sequence[Topic]) -> None:
+    """Wait until the broker that answers knows of the changes."""
+    by_name = {topic.name: topic for topic in altered}
+    async with asyncio.timeout(_APPEARS_S):
+        while any(_drift(by_name[state.name], state) for state in await _describe(admin, by_name)):  # noqa: ASYNC110 - a broker tells nobody
+            await asyncio.sleep(_POLL_S)
+
+
 async def _describe(
     admin: AIOKafkaAdminClient, names: Iterable[str], *, with_leaders: bool = False
 ) -> tuple[TopicState, ...]:
@@ -382,8 +391,23 @@ async def _committed(
 ) -> dict[TopicPartition, int]:
     if not partitions:
         return {}
-    found = await admin.list_consumer_group_offsets(group, partitions=list(partitions))
+    coordinator = await _coordinator(admin, group)
+    found = await admin.list_consumer_group_offsets(
+        group, group_coordinator_id=coordinator, partitions=list(partitions)
+    )
     return {tp: each.offset for tp, each in found.items() if each.offset >= 0}
+
+
+async def _coordinator(admin: AIOKafkaAdminClient, group: str) -> int:
+    """The broker that knows the group; a fresh cluster makes its topic of offsets when asked."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            try:
+                return int(await admin.find_coordinator(group))
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+            await asyncio.sleep(_POLL_S)
 
 
 def _lag(group: str, tp: TopicPartition, committed: int | None, end: int) -> Lag:
@@ -407,7 +431,7 @@ async def _seek(
     elif start == "end":
         await reader.seek_to_end(*partitions)
     elif isinstance(start, datetime):
-        ms = round(start.timestamp() * 1000)
+        ms = int(start.timestamp() * 1000)
         found = await reader.offsets_for_times(dict.fromkeys(partitions, ms))
         for tp, at in found.items():
             if at is None:

@@ -45,7 +45,7 @@ def letter(
     said = tuple(
         (PREFIX + name, _text(getattr(provenance, name)).encode()) for name in Provenance._fields
     )
-    return Record(topics.dead_letters(provenance.stage), key or b"", value or b"", kept + said)
+    return Record(topics.dead_letters(provenance.stage), key or b"", value, kept + said)
 
 
 def provenance(headers: Headers) -> Provenance:

@@ -582,7 +582,8 @@ class Stage:
         return {"task_id": task, "chunk": chunk, "phase": self.name, "job": work.job_id}
 
     def _count(self, work: Work, status: str) -> None:
-        if isinstance(work.first.event, ChunkEvent):
+        """Chunks that this stage is done with (the planner, which only hears of them, does not)."""
+        if isinstance(work.first.event, ChunkEvent) and not self._endless:
             metrics.CHUNKS.labels(self.name, status).inc()
             metrics.CHUNK_DURATION.labels(self.name).observe(self.clock() - work.started_at)
 

@@ -1,0 +1,44 @@
+"""A small program of the pipeline, for tests that kill, pause and stop a real process."""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from pixcrawler.common import service
+from pixcrawler.common.context import Context
+from pixcrawler.common.errors import Fatal, SettingsError
+from pixcrawler.common.events import ChunkDownloaded, ChunkPlanned, Event
+from pixcrawler.common.service import Runnable, Runtime
+from pixcrawler.common.settings import StageSettings
+from pixcrawler.common.stage import Route
+
+FATAL_ATTEMPT = 13
+
+
+class Settings(StageSettings):
+    """One setting of its own."""
+
+    capacity: int = Field(default=1)
+
+
+async def handle(event: ChunkPlanned, context: Context) -> Sequence[Event]:
+    """Answer at once; attempt 13 is bad luck."""
+    if event.attempt == FATAL_ATTEMPT:
+        raise Fatal("bad luck")
+    await context.check()
+    return [
+        ChunkDownloaded(
+            chunk_id=event.chunk_id, attempt=context.attempt, candidates=0, downloaded=0, bytes=0
+        )
+    ]
+
+
+async def build(settings: Settings, runtime: Runtime) -> Runnable:
+    """The composition root."""
+    if settings.capacity < 1:
+        raise SettingsError("PIXCRAWLER_CAPACITY: below one chunk; give it more")
+    return runtime.stage([Route(ChunkPlanned, handle)], watch_jobs=False)
+
+
+if __name__ == "__main__":
+    service.main("downloader", Settings, build)
