@@ -40,10 +40,12 @@ def environment(kafka: str, database: str, port: int, blobs: Path) -> dict[str, 
 
 
 @asynccontextmanager
-async def program(told: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def program(
+    told: dict[str, str], module: str = "pixcrawler.api"
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """The running program, killed at the end if it is still there."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pixcrawler.api", env=told, stderr=subprocess.PIPE
+        sys.executable, "-m", module, env=told, stderr=subprocess.PIPE
     )
     try:
         yield process
