@@ -12,16 +12,20 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from pixcrawler.standalone.kafka import Kafka, KafkaSettings
+import pytest
+
+from pixcrawler.standalone.kafka import Kafka, KafkaSettings, ask
 from pixcrawler.standalone.paths import cache_dir
+from pixcrawler.standalone.ports import free_ports
 from pixcrawler.standalone.postgres import Postgres, PostgresSettings
 from tests.azurite.server import Azurite
 
 STACK_VARIABLE = "PIXCRAWLER_TEST_STACK"
 BROKER_SESSION_TIMEOUT_MS = 3000  # a killed broker's partitions move within seconds
+CONTAINER_TIMEOUT_S = 120.0
 
 
 class Stack(Protocol):
@@ -109,48 +113,80 @@ class ProcessStack:
 
 
 class ContainerStack:
-    """Containers, the same versions; needs a Docker engine."""
+    """Containers of the same versions; needs a Docker engine."""
 
     @asynccontextmanager
     async def kafka(self, brokers: int = 1) -> AsyncIterator[str]:
-        from testcontainers.kafka import KafkaContainer
+        from testcontainers.core.container import DockerContainer
 
         if brokers != 1:
-            import pytest
-
             pytest.skip("clusters of several brokers are tested with child processes only")
-        container = KafkaContainer("apache/kafka:4.3.0").with_kraft()
-        container.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
-        container.with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
-        container.with_env("KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS", "8")
-        await asyncio.to_thread(container.start)
-        try:
-            yield str(container.get_bootstrap_server())
-        finally:
-            await asyncio.to_thread(container.stop)
+        # The address that a broker tells its clients must be known before it starts.
+        (port,) = free_ports(1)
+        container = DockerContainer("apache/kafka:4.3.0").with_bind_ports(port, port)
+        address = f"{container.get_docker_client().host()}:{port}"
+        for name, value in _broker_environment(port, address).items():
+            container.with_env(name, value)
+        async with _started(container):
+            await _until_answers(address)
+            yield address
 
     @asynccontextmanager
     async def postgres(self) -> AsyncIterator[str]:
-        from testcontainers.postgres import PostgresContainer
+        from testcontainers.community.postgres import PostgresContainer
 
         container = PostgresContainer("postgres:18", username="postgres", dbname="postgres")
         container.with_command("postgres -c max_connections=200")
-        await asyncio.to_thread(container.start)
-        try:
+        async with _started(container):
             yield str(container.get_connection_url(driver="asyncpg"))
-        finally:
-            await asyncio.to_thread(container.stop)
 
     @asynccontextmanager
     async def azurite(self) -> AsyncIterator[str]:
-        from testcontainers.azurite import AzuriteContainer
+        from testcontainers.community.azurite import AzuriteContainer
 
         container = AzuriteContainer("mcr.microsoft.com/azure-storage/azurite:3.37.0")
-        await asyncio.to_thread(container.start)
-        try:
+        container.with_command(
+            "azurite --blobHost 0.0.0.0 --queueHost 0.0.0.0 --tableHost 0.0.0.0 "
+            "--inMemoryPersistence --skipApiVersionCheck --disableTelemetry"
+        )
+        async with _started(container):
             yield str(container.get_connection_string())
-        finally:
-            await asyncio.to_thread(container.stop)
+
+
+@asynccontextmanager
+async def _started(container: Any) -> AsyncIterator[None]:
+    await asyncio.to_thread(container.start)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(container.stop)
+
+
+async def _until_answers(address: str) -> None:
+    async with asyncio.timeout(CONTAINER_TIMEOUT_S):
+        while await ask(address) is None:
+            await asyncio.sleep(0.1)
+
+
+def _broker_environment(port: int, address: str) -> dict[str, str]:
+    """The broker's properties as its image takes them: `a.b` is `KAFKA_A_B`."""
+    properties = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": "1@localhost:9093",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"CLIENT://:{port},CONTROLLER://:9093",
+        "advertised.listeners": f"CLIENT://{address}",
+        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "CLIENT",
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "8",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+    }
+    return {f"KAFKA_{name.replace('.', '_').upper()}": value for name, value in properties.items()}
 
 
 def url_of(superuser_url: str, database: str) -> str:

@@ -62,6 +62,20 @@ async def test_the_last_line_of_the_log_says_why(tmp_path: Path) -> None:
     assert child.last_log_line() == ""
 
 
+async def test_a_log_does_not_grow_for_ever(tmp_path: Path) -> None:
+    """Cut while the process writes: the older part is beside it, the newer part is found."""
+    child = Child("talker", tmp_path / "log", log_limit_bytes=10)
+    child.spawn(["/bin/sh", "-c", "echo a long line of words; exec sleep 600"])
+    await until_logged(child, "words")
+    child.trim_log()
+    assert child.log.read_bytes() == b""
+    assert (tmp_path / "log.1").read_bytes() == b"a long line of words\n"
+    await child.stop()
+    child.spawn(["/bin/sh", "-c", "echo more"])
+    await child.wait()
+    assert child.last_log_line() == "more"
+
+
 async def test_a_program_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
     """The log names it."""
     child = Child("nobody", tmp_path / "log")

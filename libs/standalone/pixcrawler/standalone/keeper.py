@@ -12,6 +12,7 @@ LONGEST_PAUSE_S = 4.0  # with what it takes to notice and to spawn: 5 s at most
 EXIT_USAGE = 2  # a service's word for a setting that is wrong
 _STEADY_S = 20.0  # who lived this long starts with the first pause again
 _POLL_S = 0.1
+_TRIM_EVERY_S = 60.0
 
 
 class Component(Protocol):
@@ -73,7 +74,8 @@ class Keeper:
             self.last_failure = error
             return
         self._on_change(self)
-        await child.wait(poll_s=_POLL_S)
+        while not await child.wait(_TRIM_EVERY_S, _POLL_S):
+            child.trim_log()
         self.last_failure = child.failure("ended")
 
     async def wait_ready(self, timeout_s: float, deaths: int = 3) -> None:

@@ -4,10 +4,12 @@ import asyncio
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from . import child
 from .errors import StandaloneError
 
 _POLL_S = 0.02
-_LOG_LIMIT_BYTES = 16 * 1024 * 1024
+LOG_LIMIT_BYTES = 32 * 1024 * 1024
 _TAIL_BYTES = 8192
 _STACK_FRAME = re.compile(r"\s*(at |\.\.\. |$)")  # of Java, after the exception that says why
 
@@ -37,10 +39,11 @@ class Child:
     until the next start finds it.)
     """
 
-    def __init__(self, name: str, log: Path) -> None:
+    def __init__(self, name: str, log: Path, *, log_limit_bytes: int = LOG_LIMIT_BYTES) -> None:
         """Name the child for messages; its output is appended to ``log``."""
         self.name = name
         self.log = log
+        self.log_limit_bytes = log_limit_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -87,7 +90,7 @@ class Child:
         shim += [str(os.getpid()), str(int(death_signal)), *account, "--"]
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            self._rotate()
+            self.trim_log()
             with self.log.open("ab") as log:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(  # noqa: S603 - our own programs
@@ -146,7 +149,14 @@ class Child:
             f"{self.name} {what}{ended}, see {self.log}" + (f": {last}" if last else "")
         )
 
-    def _rotate(self) -> None:
-        """Keep one older log: what is restarted for ever must not fill the disk."""
-        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT_BYTES:
-            self.log.replace(self.log.with_suffix(self.log.suffix + ".1"))
+    def trim_log(self) -> None:
+        """Keep the log and one older one below a limit: what runs for ever must not fill the disk.
+
+        The process goes on writing to the same file, at its new end; what it writes between copy
+        and cut is lost.
+        """
+        with suppress(OSError):
+            if self.log.stat().st_size > self.log_limit_bytes:
+                shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
+                os.truncate(self.log, 0)
+                self._log_start = 0

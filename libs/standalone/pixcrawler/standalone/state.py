@@ -161,9 +161,12 @@ def supervisor_lock(paths: Paths) -> Iterator[None]:
     """Be the only supervisor of the data directory; the kernel gives the lock back if we die.
 
     Raises:
-        StandaloneError: Another one is.
+        StandaloneError: Another one is, or the directory is another user's.
     """
-    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except PermissionError as error:
+        raise _not_ours(paths.lock) from error
     try:
         if not _lock(descriptor):
             raise StandaloneError(
