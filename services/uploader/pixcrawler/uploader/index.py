@@ -12,11 +12,13 @@ Memory: a few chunks, one row group of each table, and 150 bytes per URL of the 
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -55,8 +57,11 @@ IMAGES = "images.parquet"
 OUTCOMES = "outcomes.parquet"
 LICENSES = "LICENSES.csv"
 
-CHUNKS_AHEAD = 4
+CHUNKS_AHEAD = 3
 """Chunks that are read while one is being written: hides the store's latency."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 async def find_or_write(
@@ -130,18 +135,20 @@ class _Index:
         self._facts = facts
         self._blobs = blobs
         self._gate = gate
+        # One thread, since each that allocates keeps a heap of its own.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._chunks = [chunk_id(job.job_id, index) for index in range(facts.total_chunks)]
         self._prefix = names.round_prefix(job.job_id, facts.closed_round)
 
     async def write(self) -> bytes:
         """Write all of it; the bytes of `dataset.json` as it is then."""
-        with TemporaryDirectory(prefix="pixcrawler-index-") as folder:
+        with TemporaryDirectory(prefix="pixcrawler-index-") as folder, self._thread:
             return await self._write(Path(folder))
 
     async def _write(self, folder: Path) -> bytes:
         contents = await self._write_tables(folder)
         outcomes = await self._store_file(folder / OUTCOMES)
-        images = await asyncio.to_thread(_count, folder / OUTCOMES)
+        images = await self._in_thread(_count, folder / OUTCOMES)
         tables = [await self._store_file(folder / IMAGES), outcomes]
         licenses = await self._store_file(folder / LICENSES)
         archives = [_in_dataset(archive) for archive in contents.archives]
@@ -178,16 +185,17 @@ class _Index:
                     contents.archives.append(objects.result.archive)
 
             async for objects in _each(self._blobs, self._chunks):
-                await asyncio.to_thread(add, objects)
+                await self._in_thread(add, objects)
         return contents
 
     async def _standing(self) -> Standing:
         standing = Standing()
         async for objects in _each(self._blobs, self._chunks):
-            await asyncio.to_thread(
-                lambda read: standing.add(read, outcomes_of_chunk(read)), objects
-            )
+            await self._in_thread(lambda read: standing.add(read, outcomes_of_chunk(read)), objects)
         return standing
+
+    async def _in_thread(self, call: Callable[[T], R], argument: T) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, argument)
 
     def _croissant(
         self,
