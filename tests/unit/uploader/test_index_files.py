@@ -142,10 +142,10 @@ def test_the_card_counts() -> None:
     assert "| kept | 4 | in an archive |" in text
     assert "| timeout | 2 |" in text
     assert "| all | 7 |" in text
-    assert "| CC0\\-1.0 | 3 |" in text
+    assert "| CC0-1.0 | 3 |" in text
     assert "| not stated | 1 |" in text
     assert "Asked for 10 images, kept 4: incomplete (exhausted)" in text
-    assert "\\*bold\\* \\| \\[link\\]\\(x\\) next" in text
+    assert "\\*bold\\* \\| \\[link\\](x) next" in text
 
 
 def described(form: Format, archives: int) -> dict[str, Any]:

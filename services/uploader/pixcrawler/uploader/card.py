@@ -8,7 +8,7 @@ from pixcrawler.common.events import ImageTotals, JobFacts
 from pixcrawler.common.jobs import Job
 from pixcrawler.uploader.images import ARCHIVE_EXTENSION
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$-])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~])")
 _LICENSES_SHOWN = 30
 
 _MEANING = {

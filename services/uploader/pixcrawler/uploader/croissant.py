@@ -114,7 +114,7 @@ def croissant(
         job: What was asked for.
         name: The dataset's name.
         description: One or two sentences.
-        published: When the round was closed, ISO 8601.
+        published: When the round was closed, ISO 8601; empty if that is not known.
         round_number: The round; the dataset's version.
         licenses: URLs or SPDX ids of the images' licences.
         extensions: File extensions of the images.
@@ -130,7 +130,7 @@ def croissant(
         "conformsTo": CONFORMS_TO,
         "url": f"urn:uuid:{job.job_id}",
         "version": f"{round_number}.0.0",
-        "datePublished": published,
+        **({"datePublished": published} if published else {}),
         "license": list(licenses),
         "keywords": list(job.keywords),
         "creator": {"@type": "sc:Organization", "name": "PixCrawler"},
