@@ -6,6 +6,7 @@ is on every line that is logged inside it, also by libraries.
 
 import logging
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -14,6 +15,9 @@ from structlog.typing import Processor
 
 _QUIET = ("aiokafka", "azure", "aiohttp.access", "asyncio", "httpx")
 """Libraries that tell at `info` what only they care about."""
+
+_UNBOUND = {"task_id": "", "chunk": "", "job": "", "trace_id": ""}
+"""What a stage binds while it works (its `phase` is its name); machines find it on every line."""
 
 
 def configure(
@@ -30,7 +34,9 @@ def configure(
     shared = _shared_processors()
     as_json = style == "json"
     if as_json:
-        shared.append(_constant(service=service, worker=worker))
+        shared.append(
+            _default({"service": service, "worker": worker, "phase": service, **_UNBOUND})
+        )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -81,7 +87,9 @@ def _shared_processors() -> list[Processor]:
     ]
 
 
-def _constant(**fields: str) -> Processor:
+def _default(fields: Mapping[str, str]) -> Processor:
+    """Fields that every line has, whether they are bound or not."""
+
     def add(
         _logger: object, _method: str, event: structlog.typing.EventDict
     ) -> structlog.typing.EventDict:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import RowMapping, delete, func, insert, select, update
+from sqlalchemy import RowMapping, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pixcrawler.common import events, logs, metrics
@@ -114,6 +114,8 @@ class Relay:
         Raises:
             Retry: Kafka did not acknowledge in time; nothing is marked.
         """
+        if not await self._anything():
+            return 0
         await self._publisher.check()  # before the transaction, so that an outage opens none
         async with self._engine.begin() as connection:
             if not await locks.try_relay_lock(connection):
@@ -137,6 +139,10 @@ class Relay:
                 .limit(_PRUNE_AT_MOST)
             )
             return (await connection.execute(delete(outbox).where(outbox.c.id.in_(old)))).rowcount
+
+    async def _anything(self) -> bool:
+        async with self._engine.connect() as connection:
+            return bool(await connection.scalar(select(exists().where(~outbox.c.sent))))
 
     async def _publish(self, rows: Sequence[RowMapping]) -> None:
         try:

@@ -80,6 +80,14 @@ def trouble(error: BaseException) -> Trouble | None:
     return Trouble.OUTAGE if outage else Trouble.UNFORESEEN
 
 
+def exhausted(error: Exception) -> GiveUp:
+    """What is left to say of an attempt after the last try: another one may help."""
+    if isinstance(error, Retry):
+        return GiveUp(str(error), error=error.error, retriable=True)
+    word = "outage" if trouble(error) is Trouble.OUTAGE else "internal"
+    return GiveUp(f"{type(error).__name__}: {error}", error=word, retriable=True)
+
+
 class Patience:
     """When to stop trying; it counts for one piece of work.
 

@@ -4,7 +4,8 @@ A service supplies handlers; `Stage.run` is the loop. What is not obvious, each 
 aiokafka 0.14 (its source says the same):
 
 - The loop always polls, also when it is full (everything paused), or the group would throw it out
-  after `max_poll_interval`. `getmany` is never cancelled: that leaks a counter in the client.
+  after `max_poll_interval`. `getmany` is cancelled by nothing but stopping: that leaks
+  a counter in the client and disables its check.
 - A bare `commit()` commits what was *fetched*. Here only the lowest offset that everything before
   is done is committed (`offsets.py`), explicitly, in a timeout, by epoch of the assignment.
 - Every rebalance is eager: all positions go back to the last commit. On revoke the loop commits
@@ -21,10 +22,10 @@ aiokafka 0.14 (its source says the same):
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -33,20 +34,21 @@ from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common import dlq, events, logs, metrics, telemetry, topics
-from pixcrawler.common.context import Handler, RecordRef
 from pixcrawler.common.errors import Fatal, GiveUp, Poison, Stopped
-from pixcrawler.common.events import ChunkEvent, ChunkFailed, ChunkProgress, Event, ImageTotals
+from pixcrawler.common.events import Event
 from pixcrawler.common.ids import task_id
-from pixcrawler.common.jobwatch import DatabaseWatch, JobWatch, NoWatch, ensure_wanted
+from pixcrawler.common.jobwatch import DatabaseWatch, JobWatch, NoWatch
 from pixcrawler.common.limits import Limits
-from pixcrawler.common.offsets import Offsets, Token
+from pixcrawler.common.offsets import Offsets
 from pixcrawler.common.publisher import Publisher
-from pixcrawler.common.retry import Patience, patiently
+from pixcrawler.common.retry import Patience, exhausted, patiently
 from pixcrawler.common.watchdog import Watchdog
+from pixcrawler.common.work import Delivery, Route, Work, WorkContext, default_key, failure, stamped
+
+__all__ = ["Route", "Stage", "default_key"]
 
 log = logs.get(__name__)
 
-E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
 POLL_S = 0.5
@@ -55,96 +57,11 @@ COMMIT_S = 5.0
 """How long a commit may take; a rebalance waits for it, so it must be shorter than one."""
 HEARTBEAT_S = 2.0
 """So long at most until a replica learns that the group rebalances."""
-REPORT_EVERY_S = 1.0
 REBALANCE_MARGIN_S = 10.0
 CANCEL_S = 5.0
 """How long cancelled work may take to end."""
 LEAVE_S = 5.0
 JOIN_BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
-
-
-def default_key(event: Event) -> str:
-    """One piece of work per chunk; one per fact for everything else."""
-    return event.chunk_id if isinstance(event, ChunkEvent) else event.event_id
-
-
-@dataclass(frozen=True)
-class Route(Generic[E]):
-    """What happens with the events of one topic.
-
-    Attributes:
-        event: The event; its topic is read.
-        handler: Does the work and returns the events to publish.
-        key: Records with the same key, while one of them is in hand, are one piece of work.
-        watched: Whether the work ends as soon as its job is cancelled or deleted. A handler that
-            has to act on cancelled jobs says no, and asks itself whether the job still exists.
-    """
-
-    event: type[E]
-    handler: Handler[E]
-    key: Callable[[E], str] = default_key
-    watched: bool = True
-
-
-class Delivery(NamedTuple):
-    """One record in hand. `event` is None if nobody can read it, and `poison` says why."""
-
-    token: Token[TopicPartition]
-    raw: ConsumerRecord[bytes, bytes]
-    event: Event | None
-    poison: Poison | None = None
-
-    @property
-    def ref(self) -> RecordRef:
-        """Where it stands."""
-        return RecordRef(self.raw.topic, self.raw.partition, self.raw.offset, self.raw.timestamp)
-
-    @property
-    def attempt(self) -> int:
-        """The attempt at a chunk that it belongs to; 0 for what is not about a chunk."""
-        return self.event.attempt if isinstance(self.event, ChunkEvent) else 0
-
-
-@dataclass(eq=False)
-class Work:
-    """One piece of work in hand: everything that was delivered for one key while it lasts."""
-
-    key: tuple[str, str]
-    route: Route[Any]
-    deliveries: list[Delivery]
-    started_at: float
-    after: list[Delivery] = field(default_factory=list)
-    open: bool = True  # until it has its answer, further records of the key join it
-    resting: bool = False  # between two tries
-    unwanted: bool = False  # cancelled because of its job: acknowledge
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def first(self) -> Delivery:
-        """What started it."""
-        return self.deliveries[0]
-
-    @property
-    def event(self) -> Event:
-        """What it is about."""
-        assert self.first.event is not None
-        return self.first.event
-
-    @property
-    def attempt(self) -> int:
-        """The highest attempt of all that joined."""
-        return max(delivery.attempt for delivery in self.deliveries)
-
-    @property
-    def job_id(self) -> str:
-        """The job that it is for; empty if nobody can read the record."""
-        return str(getattr(self.first.event, "job_id", ""))
-
-    def cancel(self) -> None:
-        """Stop it; what it was for is delivered again, unless it is marked unwanted."""
-        if self.task is not None:
-            self.open = False
-            self.task.cancel()
 
 
 class Stage:
@@ -188,7 +105,7 @@ class Stage:
         self.watchdog = watchdog
         self.limits = limits or Limits()
         self.clock = clock
-        self.watch: JobWatch = NoWatch() if engine is None else DatabaseWatch(engine)
+        self._watch: JobWatch = NoWatch() if engine is None else DatabaseWatch(engine)
         self._routes = {route.event.topic: route for route in routes}
         self._bootstrap_servers = bootstrap_servers
         self._session_timeout_s = session_timeout_s
@@ -261,24 +178,24 @@ class Stage:
 
     async def _join(self) -> AIOKafkaConsumer | None:
         """Become a member of the group; None if stopped before."""
-        attempt = 0
-        while not self._stopping.is_set():
+        for attempt in itertools.count():
             self._advanced_at = self.clock()
             consumer = self._new_consumer()
             try:
-                if await _unless(self._stopping, consumer.start()):
-                    self._consumer = consumer
-                    return consumer
+                await _unless(self._stopping, consumer.start())
             except (KafkaError, OSError) as error:
                 log.warning("cannot join yet", action="join", error=str(error) or repr(error))
             except BaseException:
                 await self._leave(consumer)
                 raise
+            else:
+                if not self._stopping.is_set():
+                    self._consumer = consumer
+                    return consumer
             await self._leave(consumer)
-            with contextlib.suppress(TimeoutError):
-                pause_s = JOIN_BACKOFF_S[min(attempt, len(JOIN_BACKOFF_S) - 1)]
-                await asyncio.wait_for(self._stopping.wait(), pause_s)
-            attempt += 1
+            backoff_s = JOIN_BACKOFF_S[min(attempt, len(JOIN_BACKOFF_S) - 1)]
+            if await _set_within(self._stopping, backoff_s):
+                break
         return None
 
     def _new_consumer(self) -> AIOKafkaConsumer:
@@ -299,15 +216,18 @@ class Stage:
     async def _poll(self, consumer: AIOKafkaConsumer) -> list[ConsumerRecord[bytes, bytes]]:
         """As many records as there is room for; none after half a second."""
         if (free := self._free()) == 0:
-            await self._wait_for_room()
+            self._room.clear()
+            await _set_within(self._room, POLL_S)
             free = self._free()
         if free == 0:
             consumer.pause(*consumer.assignment())
-            await consumer.getmany(timeout_ms=0)
+            await _unless(self._stopping, consumer.getmany(timeout_ms=0))
             return []
         consumer.resume(*consumer.paused())
+        # Only stopping cancels a poll: what it leaks does not matter then.
+        poll = consumer.getmany(timeout_ms=_ms(POLL_S), max_records=free)
         try:
-            batches = await consumer.getmany(timeout_ms=_ms(POLL_S), max_records=free)
+            batches = await _unless(self._stopping, poll) or {}
         except KafkaError as error:
             if not error.retriable:
                 raise
@@ -317,11 +237,6 @@ class Stage:
 
     def _free(self) -> int:
         return 0 if self._halted else max(0, self.limits.in_flight - len(self._works))
-
-    async def _wait_for_room(self) -> None:
-        self._room.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), POLL_S)
 
     # Taking records
 
@@ -372,14 +287,14 @@ class Stage:
         """From the event to the acknowledged answer. Raises only what ends the process."""
         trace = telemetry.continued(events.header(work.first.raw.headers, "traceparent"))
         with logs.bound(**self._log_fields(work), trace_id=trace.trace_id):
-            context = _Context(self, work, str(trace))
+            context = self._context(work, str(trace))
             try:
                 facts, status = await self._handle(work, context), "completed"
             except Stopped as stopped:
                 facts, status = (), "cancelled"
                 log.info("not wanted any more", action="stop", reason=str(stopped))
             except GiveUp as error:
-                facts, status = (_failure(self.name, work, error),), "failed"
+                facts, status = (failure(self.name, work, error),), "failed"
                 log.warning("gave up", action="give-up", error=error.error, reason=str(error))
             except Poison as poison:
                 facts, status = (), "dead"
@@ -390,7 +305,7 @@ class Stage:
                 self._dead_letters.good()
             self._count(work, status)
 
-    async def _handle(self, work: Work, context: "_Context") -> Sequence[Event]:
+    async def _handle(self, work: Work, context: WorkContext) -> Sequence[Event]:
         """What the handler answers.
 
         Raises:
@@ -401,26 +316,23 @@ class Stage:
         if work.first.poison is not None:
             raise work.first.poison
         # There is no chunk.failed for an event about a job.
-        endless = self._endless or not isinstance(work.event, ChunkEvent)
+        endless = self._endless or not work.chunk_id
         try:
             return await self._patiently(
-                work, lambda: work.route.handler(work.event, context), endless=endless
+                lambda: work.route.handler(work.event, context), endless=endless
             )
         except (Stopped, GiveUp, Poison, Fatal):
             raise
         except Exception as error:
             if endless:
                 raise Poison(f"{type(error).__name__}: {error}") from error
-            word = getattr(error, "error", "internal")
-            message = str(error) if word != "internal" else f"{type(error).__name__}: {error}"
-            raise GiveUp(message, error=word, retriable=True) from error
+            raise exhausted(error) from error
 
-    async def _answer(self, work: Work, context: "_Context", facts: Sequence[Event]) -> None:
+    async def _answer(self, work: Work, context: WorkContext, facts: Sequence[Event]) -> None:
         """Publish, and wait for the acknowledgement as long as it takes."""
-        stamped = [_with_attempt(fact, work) for fact in facts]
+        answer = [stamped(fact, work) for fact in facts]
         await self._patiently(
-            work,
-            lambda: self.publisher.publish(stamped, traceparent=context.traceparent),
+            lambda: self.publisher.publish(answer, traceparent=context.traceparent),
             endless=True,
         )
 
@@ -441,25 +353,16 @@ class Stage:
             )
             for delivery in work.deliveries
         ]
-        await self._patiently(work, lambda: self.publisher.send(letters), endless=True)
+        await self._patiently(lambda: self.publisher.send(letters), endless=True)
         metrics.DEAD_LETTERS.labels(self.name, type(cause).__name__).inc(len(letters))
         log.error("to the dead letters", action="dead-letter", reason=str(poison))
 
-    async def _patiently(
-        self, work: Work, attempt: Callable[[], Awaitable[T]], *, endless: bool
-    ) -> T:
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]], *, endless: bool) -> T:
         """Try until it works, or until it is not worth it any more; cancelled while stopping."""
 
         async def sleep(seconds: float) -> None:
-            work.resting = True
-            try:
-                if not self._stopping.is_set():
-                    await asyncio.wait_for(self._stopping.wait(), seconds)
+            if await _set_within(self._stopping, seconds):
                 raise asyncio.CancelledError  # delivered again, to someone who stays
-            except TimeoutError:
-                pass
-            finally:
-                work.resting = False
 
         def tell(error: BaseException, seconds: float) -> None:
             log.warning(
@@ -467,7 +370,6 @@ class Stage:
                 action="retry",
                 error=str(error) or repr(error),
                 in_s=round(seconds, 2),
-                exc_info=None if str(error) else error,
             )
 
         patience = Patience(self.limits, endless=endless, clock=self.clock)
@@ -509,7 +411,7 @@ class Stage:
         mine = frozenset(partitions)
         self._offsets.assign(mine)  # before anything awaits: the next poll may bring records
         metrics.REBALANCES.labels(self.name).inc()
-        gone = [work for work in self._works.values() if not _stays(work, mine)]
+        gone = [work for work in self._works.values() if not work.stays(mine)]
         for work in gone:
             work.cancel()
         log.info("assigned", action="assign", partitions=len(mine), cancelled=len(gone))
@@ -522,7 +424,7 @@ class Stage:
             await asyncio.sleep(self.limits.watch_s)
             in_hand = {work.job_id for work in self._works.values() if work.job_id}
             try:
-                unwanted = await self.watch.unwanted(in_hand)
+                unwanted = await self._watch.unwanted(in_hand)
             except Exception as error:  # noqa: BLE001 - every write asks again
                 log.warning("cannot ask for jobs", action="watch", error=str(error) or repr(error))
                 continue
@@ -537,7 +439,6 @@ class Stage:
     async def _drain(self, consumer: AIOKafkaConsumer) -> None:
         """Finish what is in hand within the budget, cancel the rest, commit."""
         deadline = self.clock() + self._drain_s
-        await self._abandon([work for work in self._works.values() if work.resting])
         while self._works and (left := deadline - self.clock()) > 0 and self._fatal is None:
             tasks = [work.task for work in self._works.values() if work.task is not None]
             await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -575,15 +476,26 @@ class Stage:
 
     # Telling
 
+    def _context(self, work: Work, traceparent: str) -> WorkContext:
+        return WorkContext(
+            work,
+            stage=self.name,
+            worker=self.worker,
+            traceparent=traceparent,
+            publisher=self.publisher,
+            watch=self._watch,
+            watchdog=self.watchdog,
+            clock=self.clock,
+        )
+
     def _log_fields(self, work: Work) -> dict[str, str]:
-        event = work.first.event
-        chunk = event.chunk_id if isinstance(event, ChunkEvent) else ""
+        chunk = work.chunk_id
         task = task_id(chunk, work.attempt) if chunk else work.key[1]
         return {"task_id": task, "chunk": chunk, "phase": self.name, "job": work.job_id}
 
     def _count(self, work: Work, status: str) -> None:
         """Chunks that this stage is done with (the planner, which only hears of them, does not)."""
-        if isinstance(work.first.event, ChunkEvent) and not self._endless:
+        if work.chunk_id and not self._endless:
             metrics.CHUNKS.labels(self.name, status).inc()
             metrics.CHUNK_DURATION.labels(self.name).observe(self.clock() - work.started_at)
 
@@ -623,104 +535,30 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             self._stage.fail(error)
 
 
-class _Context:
-    """What a handler sees of its work (`pixcrawler.common.context.Context`)."""
-
-    def __init__(self, stage: Stage, work: Work, traceparent: str) -> None:
-        self._stage = stage
-        self._work = work
-        self._reported_at: float | None = None
-        self.traceparent = traceparent
-
-    @property
-    def record(self) -> RecordRef:
-        """The record that started the work."""
-        return self._work.first.ref
-
-    @property
-    def worker(self) -> str:
-        """This replica's name."""
-        return self._stage.worker
-
-    @property
-    def attempt(self) -> int:
-        """The highest attempt among the records that joined this work."""
-        return self._work.attempt
-
-    async def check(self) -> None:
-        """Ask the database whether the job is wanted, and the clock whether we were paused.
-
-        Raises:
-            Stopped: the job is cancelled, deleted or unknown by now.
-        """
-        if self._work.job_id and self._work.route.watched:
-            await ensure_wanted(self._stage.watch, self._work.job_id)
-        self._stage.watchdog.ensure_fresh()
-
-    def report(self, done: int, total: int, images: ImageTotals) -> None:
-        """Publish `chunk.progress`, at most one a second, in the background."""
-        now = self._stage.clock()
-        event = self._work.event
-        if not isinstance(event, ChunkEvent):
-            return
-        if self._reported_at is not None and now - self._reported_at < REPORT_EVERY_S:
-            return
-        self._reported_at = now
-        fact = ChunkProgress(
-            chunk_id=event.chunk_id,
-            attempt=self.attempt,
-            stage=cast("events.Stage", self._stage.name),
-            done=done,
-            total=total,
-            images=images,
-        )
-        self._stage.publisher.post(fact, traceparent=self.traceparent)
-
-
-def _failure(stage: str, work: Work, error: GiveUp) -> Event:
-    """`chunk.failed`: this attempt failed, and the planner decides what comes next."""
-    event = work.event
-    assert isinstance(event, ChunkEvent)
-    return ChunkFailed(
-        chunk_id=event.chunk_id,
-        attempt=work.attempt,
-        stage=cast("events.Stage", stage),
-        retriable=error.retriable,
-        error=error.error,
-        message=str(error),
-    )
-
-
-def _with_attempt(fact: Event, work: Work) -> Event:
-    """The fact with the highest attempt that joined, also after the handler had looked."""
-    if isinstance(fact, ChunkEvent) and fact.key == getattr(work.first.event, "chunk_id", None):
-        return fact.model_copy(update={"attempt": max(fact.attempt, work.attempt)})
-    return fact
-
-
 def _may_fail_chunks(stage: str) -> bool:
     by_name = {topic.name: topic for topic in topics.registry()}
     return stage in by_name[topics.CHUNK_FAILED].writers
 
 
-def _stays(work: Work, mine: frozenset[TopicPartition]) -> bool:
-    return any(delivery.token.partition in mine for delivery in work.deliveries)
-
-
-async def _unless(event: asyncio.Event, awaitable: Any) -> bool:
-    """Await something unless the event is set first; whether it was done."""
+async def _unless(event: asyncio.Event, awaitable: Awaitable[T]) -> T | None:
+    """Await something unless the event is set first, which cancels it: then None."""
     task = asyncio.ensure_future(awaitable)
     waiting = asyncio.create_task(event.wait())
     try:
         await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-            return True
-        return False
+        return task.result() if task.done() else None
     finally:
         for each in (task, waiting):
             each.cancel()
         await asyncio.gather(task, waiting, return_exceptions=True)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set before so many seconds have passed."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 def _ms(seconds: float) -> int:
