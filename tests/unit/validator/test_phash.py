@@ -5,8 +5,10 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
+from pixcrawler.common.outcomes import Outcome
 from pixcrawler.miniweb import files as made
 from pixcrawler.validator.decision import Limits
 from pixcrawler.validator.images import decide
@@ -59,6 +61,23 @@ def test_other_formats_have_exactly_the_full_size_hash() -> None:
     for name in ("png", "webp", "gif", "avif", "bmp", "tiff", "cmyk jpeg"):
         data = ENCODERS[name](photograph())
         assert phash(data) == full_size_hash(data)
+
+
+def test_odd_ways_to_store_a_jpeg_make_no_difference() -> None:
+    """RGB instead of YCbCr, every subsampling, gray: the hash stays within 4 bits."""
+    pixels = np.asarray(photograph())
+    plain = phash(made.jpeg(photograph()))
+    stored = [
+        saved(photograph(), "JPEG", keep_rgb=True),
+        saved(photograph().convert("L"), "JPEG"),
+        *(
+            simplejpeg.encode_jpeg(pixels, colorsubsampling=sampling)
+            for sampling in ("444", "422", "420", "440", "411")
+        ),
+    ]
+    for data in stored:
+        assert (phash(data) ^ plain).bit_count() <= 4
+        assert decide(data[: len(data) // 2] + b"\xff\xd9", LIMITS).outcome is Outcome.CORRUPT
 
 
 def test_sixteen_bit_images_are_not_white() -> None:

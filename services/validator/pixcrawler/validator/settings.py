@@ -13,7 +13,7 @@ class Settings(StageSettings):
     four bytes a pixel, so the default can take 700 MB (one such image at a time)."""
     validate_threads: int = Field(default=2, ge=1, le=64)
     """Images decided at a time; more than the cores brings nothing."""
-    validate_buffer_mb: int = Field(default=32, ge=1)
+    validate_buffer_mb: int = Field(default=16, ge=1)
     """MB of downloaded files in memory, of all chunks in hand together. A single larger file is
     taken alone."""
     erase_interval_s: float = Field(default=30.0, gt=0)

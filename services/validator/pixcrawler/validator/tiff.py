@@ -33,8 +33,8 @@ class Entry:
 
     @property
     def end(self) -> int:
-        """Where its values end."""
-        return self.start + self.count * _SIZES.get(self.kind, 1)
+        """Where its values end; of a kind that is not known, where they begin."""
+        return self.start + self.count * _SIZES.get(self.kind, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _directory(data: bytes, layout: Layout, at: int) -> tuple[Directory | None, 
     for place in range(start, start + count * width, width):
         tag, kind, number = struct.unpack_from(f"{layout.order}HH{word}", data, place)
         held = place + width - inline
-        size = number * _SIZES.get(kind, 1)
+        size = number * _SIZES.get(kind, 0)
         where = held if size <= inline else _number(data, layout, word, held) or 0
         page.setdefault(tag, Entry(kind, number, where))
     after = _number(data, layout, word, start + count * width)
