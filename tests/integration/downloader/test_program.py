@@ -113,7 +113,7 @@ async def test_a_killed_downloader_is_succeeded_without_loss(
     )
     await answers.start()
     try:
-        async with serving() as site, asyncio.timeout(2 * DEADLINE_S):
+        async with serving() as site, asyncio.timeout(3 * DEADLINE_S):
             urls = fill(site)
             site.pages["/120"] = hang
             job = await new_job(database, urls)

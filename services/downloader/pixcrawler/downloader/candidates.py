@@ -13,8 +13,9 @@ from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.context import Context, decide
 from pixcrawler.common.documents import Candidate, Candidates, CandidatesHead, Stream
 from pixcrawler.common.errors import BlobNotFound, GiveUp
-from pixcrawler.common.events import Slice
+from pixcrawler.common.events import ImageTotals, Slice
 from pixcrawler.downloader.concurrency import all_of
+from pixcrawler.downloader.progress import pulse
 from pixcrawler.downloader.sources import SearchPage, Source
 
 Sources = Mapping[str, Source]
@@ -35,7 +36,8 @@ async def pinned(
         return await _read(blobs, name)
     except BlobNotFound:
         pass
-    candidates = await resolve(chunk, slices, sources)
+    async with pulse(lambda: context.report(0, sum(part.limit for part in slices), ImageTotals())):
+        candidates = await resolve(chunk, slices, sources)
     data = await asyncio.to_thread(candidates.dump)
     if await decide(context, blobs, name, data):
         return candidates

@@ -7,11 +7,12 @@ the answer has exactly one outcome, or bytes.
 """
 
 import asyncio
+import functools
 import logging
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -173,7 +174,7 @@ class Fetcher:
         """
         began = time.monotonic()
         try:
-            got: _Got = await self._retrying.copy()(self._try, url)
+            got = await self._retried(functools.partial(self._try, url))
         except Failure as failure:
             return Answer(
                 Fetched(
@@ -194,6 +195,26 @@ class Fetcher:
         )
         return Answer(fetched, got.body)
 
+    async def _retried(self, attempt: Callable[[], Awaitable[_Got]]) -> _Got:
+        """Try, and try again while it may help; most tries succeed, and cost no machinery."""
+        failed: Failure | None = None
+        try:
+            return await attempt()
+        except Failure as failure:
+            if not failure.again:
+                raise
+            failed = failure
+
+        async def next_attempt() -> _Got:
+            nonlocal failed
+            if failed is None:
+                return await attempt()
+            first, failed = failed, None
+            raise first
+
+        got: _Got = await self._retrying.copy()(next_attempt)
+        return got
+
     def _pause(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next try: what the host asked for, or doubling, with jitter."""
         limits = self._limits
@@ -211,7 +232,7 @@ class Fetcher:
         return await self._follow(url, robots.MAX_BYTES, asks=None)
 
     async def _robots_txt(self, url: URL) -> bytes:
-        got: _Got = await self._retrying.copy()(self._try_robots_txt, url)
+        got = await self._retried(functools.partial(self._try_robots_txt, url))
         try:
             return await got.body.read()
         finally:

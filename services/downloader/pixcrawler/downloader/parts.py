@@ -8,10 +8,7 @@ open parts.
 
 import asyncio
 import tarfile
-import time
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 
 from pixcrawler.common import names
 from pixcrawler.common.blobs.port import BlobStore
@@ -23,41 +20,15 @@ from pixcrawler.common.documents import (
     dump_lines,
     part_member,
 )
-from pixcrawler.common.events import ImageTotals
 from pixcrawler.downloader.concurrency import all_of, group
 from pixcrawler.downloader.fetch import Fetcher
+from pixcrawler.downloader.progress import Progress, Tally, pulse
 from pixcrawler.downloader.spool import PIECE, Spooler, Store
 
-REPORT_S = 0.5
-"""Seconds between two reports of progress (the loop publishes fewer still)."""
+STORES = 4
+"""Parts on their way into the blob store at a time: each holds a few MiB while it is packed."""
 _HEAD = 1 << 16
 """Bytes of a part that hold its `outcomes.jsonl`, as a rule."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the candidates of a chunk so far."""
-
-    candidates: int
-    done: int = 0
-    downloaded: int = 0
-    bytes: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-
-    def add(self, fetched: Fetched) -> None:
-        """Count one more."""
-        self.done += 1
-        if fetched.outcome is None:
-            self.downloaded += 1
-            self.bytes += fetched.bytes
-        else:
-            self.dropped[fetched.outcome] += 1
-
-    def totals(self) -> ImageTotals:
-        """As progress shows it; nothing is kept yet."""
-        return ImageTotals(
-            candidates=self.candidates, downloaded=self.downloaded, dropped=dict(self.dropped)
-        )
 
 
 class Parts:
@@ -77,6 +48,7 @@ class Parts:
         self._fetcher = fetcher
         self._spooler = spooler
         self._places = asyncio.Semaphore(open_parts)
+        self._storing = asyncio.Semaphore(STORES)
 
     async def complete(
         self, chunk: str, candidates: Sequence[Candidate], context: Context
@@ -99,7 +71,7 @@ class Parts:
             for fetched in await read_outcomes(self._blobs, name):
                 tally.add(fetched)
                 progress.add(fetched)
-        async with group() as tasks:
+        async with pulse(progress.report), group() as tasks:
             for name, members in missing:
                 await self._places.acquire()
                 task = tasks.create_task(self._store(name, members, context, progress, tally))
@@ -112,7 +84,7 @@ class Parts:
         name: str,
         members: Sequence[Candidate],
         context: Context,
-        progress: "Progress",
+        progress: Progress,
         tally: Tally,
     ) -> None:
         """Fetch the candidates of one part and create it, or adopt what someone else created."""
@@ -121,45 +93,21 @@ class Parts:
             outcomes: Sequence[Fetched] = await all_of(
                 self._fetch(candidate, store, progress) for candidate in members
             )
-            if not await decide(context, self._blobs, name, tar(outcomes, store)):
+            async with self._storing:
+                created = await decide(context, self._blobs, name, tar(outcomes, store))
+            if not created:
                 outcomes = await read_outcomes(self._blobs, name)
         finally:
             store.close()
         for fetched in outcomes:
             tally.add(fetched)
 
-    async def _fetch(self, candidate: Candidate, store: Store, progress: "Progress") -> Fetched:
+    async def _fetch(self, candidate: Candidate, store: Store, progress: Progress) -> Fetched:
         answer = await self._fetcher.fetch(candidate.position, candidate.url)
         if answer.body is not None:
             await store.add(candidate.position, answer.body)
         progress.add(answer.fetched)
         return answer.fetched
-
-
-class Progress:
-    """Says how far a chunk is, often enough to be a sign of life.
-
-    Args:
-        tally: What became of its candidates so far.
-        context: Whom to tell.
-    """
-
-    def __init__(self, tally: Tally, context: Context) -> None:
-        self._tally = tally
-        self._context = context
-        self._at = 0.0
-
-    def add(self, fetched: Fetched) -> None:
-        """Count one more."""
-        self._tally.add(fetched)
-        if time.monotonic() - self._at >= REPORT_S:
-            self.report()
-
-    def report(self) -> None:
-        """Tell it now."""
-        self._at = time.monotonic()
-        tally = self._tally
-        self._context.report(tally.done, tally.candidates, tally.totals())
 
 
 async def tar(outcomes: Sequence[Fetched], store: Store) -> AsyncIterator[bytes]:

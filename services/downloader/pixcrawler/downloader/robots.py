@@ -141,4 +141,6 @@ def _unreachable(failure: Failure) -> Failure | None:
     absent = failure.outcome is Outcome.HTTP_ERROR and failure.status < SERVER_ERRORS
     if elsewhere or absent or failure.outcome is Outcome.REDIRECT:
         return None
+    if failure.outcome is Outcome.BLOCKED:
+        return Failure(failure.outcome, failure.detail)
     return Failure(failure.outcome, f"robots.txt: {failure.detail}", failure.status)

@@ -97,7 +97,7 @@ class Asker:
     async def ask(
         self, url: str, params: Mapping[str, str], check: Callable[[Any], None] | None = None
     ) -> Any:
-        """The JSON document at a URL.
+        """The JSON document at a URL. A source's circuit breaker belongs around the tries here.
 
         Args:
             url: The service's address.
