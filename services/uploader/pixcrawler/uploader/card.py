@@ -119,7 +119,8 @@ def _making(job: Job, facts: JobFacts) -> list[str]:
 
 def _contents(job: Job, archives: int) -> list[str]:
     inside = (
-        "`images/` and `metadata.jsonl`, for `load_dataset(DIR)`"
+        "`images/` and `metadata.jsonl`, for `load_dataset(DIR)` "
+        'or `load_dataset("imagefolder", data_dir=DIR)`'
         if job.options.format == "zip"
         else "each image beside a JSON file of the same name, for WebDataset"
     )

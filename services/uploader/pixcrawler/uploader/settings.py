@@ -14,8 +14,9 @@ class Settings(StageSettings):
     sweep_all_interval_s: float = Field(default=600.0, gt=0)
     """Seconds between two passes over every object: finds strays of failed chunks and of jobs that
     were deleted long ago. Costs one listing of the store."""
-    sweep_deleted_s: float = Field(default=86_400.0, gt=0)
-    """Seconds for which a deleted job is swept at every pass, not only where something is found."""
+    sweep_deleted_s: float = Field(default=3_600.0, gt=0)
+    """Seconds for which a deleted job is swept at every pass, at three listings each; afterwards
+    only where something of it is found."""
     sweep_unknown_after_s: float = Field(default=3_600.0, ge=0)
     """Age of the youngest object of an unknown job, in seconds, before the job's objects are
     removed: the time to notice that a service was started with the wrong database."""
