@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from pixcrawler.common import keys
-from pixcrawler.common.admin import drift
+from pixcrawler.common.admin import describe_topics, drift
 from pixcrawler.common.db.engine import connect
 from pixcrawler.standalone import (
     Event,
@@ -219,6 +219,26 @@ async def test_another_number_of_brokers_is_refused(data_dir: Path) -> None:
     """A data directory keeps the number of brokers that it was made with."""
     with pytest.raises(StandaloneError, match="made with 1 broker"):
         await up_here(options(data_dir, brokers=3))
+
+
+async def test_three_brokers_keep_three_copies() -> None:
+    """With --brokers 3 there are three, and every topic has three replicas."""
+    async with reachable_directory() as directory:
+        stop = asyncio.Event()
+        heard: asyncio.Queue[Event] = asyncio.Queue()
+        asked = options(directory, brokers=3, programs=(program("api"),))
+        supervisor = Supervisor(asked, os.environ, heard.put_nowait)
+        running = asyncio.create_task(supervisor.run(stop))
+        event = await heard.get()
+        while event.kind != "running" and not running.done():
+            event = await heard.get()
+        assert event.status is not None
+        names = [item.name for item in event.status.components]
+        assert names == ["kafka-1", "kafka-2", "kafka-3", "postgres", "api-1"]
+        topics = await describe_topics(event.status.kafka_bootstrap_servers or "")
+        assert {topic.replication for topic in topics} == {3}
+        stop.set()
+        await running
 
 
 async def test_an_unwritable_directory_is_one_line(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ class Report:
 
 def main() -> int:
     """Do what standard input says, as nobody's child."""
+    if sys.stdin.isatty():
+        sys.exit("this is the background of standalone mode: use `pixcrawler up`")
     order = Order.model_validate_json(sys.stdin.buffer.read())
     if os.fork():
         os._exit(0)
