@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common import events, ids, names, outbox
 from pixcrawler.common.blobs.local import LocalBlobs
+from pixcrawler.common.chunks import result_of
 from pixcrawler.common.context import RecordRef
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import connect
@@ -349,6 +350,12 @@ class Desk:
                 {"j": job_id},
             )
             return [dict(row) for row in found.mappings()]
+
+    async def result_status(self, chunk: str) -> str:
+        """What the chunk's result says."""
+        result = await result_of(self.blobs, chunk)
+        assert result is not None
+        return result.status
 
     async def statuses(self, job_id: str) -> list[str]:
         """The statuses of a job's chunks by index."""

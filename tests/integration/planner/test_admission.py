@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
@@ -11,7 +10,7 @@ from pixcrawler.common import ids
 from pixcrawler.common.events import ChunkPlanned, Event
 from pixcrawler.planner import admission
 from pixcrawler.planner.admission import Answer
-from tests.integration.planner.desk import POLICY, Desk, failed, open_desk
+from tests.integration.planner.desk import Desk, failed
 
 
 async def planned(desk: Desk) -> list[str]:
@@ -153,14 +152,13 @@ async def test_three_replicas_keep_to_the_capacity(replicas: Desk) -> None:
     assert len(said) == len(set(said)) == 40
 
 
-async def test_unwoken_owners_share(database: str, tmp_path: Path) -> None:
+async def test_owners_share(desk: Desk) -> None:
     """With slots for four, an owner with one chunk does not wait behind another's hundred."""
-    policy = replace(POLICY, capacity=4)
-    async with open_desk(database, tmp_path, policy=policy) as desk:
-        await desk.started(500, owner="ann")
-        small = await desk.started(5, owner="bob")
-        await admission.admit(desk.tools[0])
-        assert await desk.statuses(small) == ["processing"]
+    with_policy(desk, capacity=4)
+    await desk.started(500, owner="ann")
+    small = await desk.started(5, owner="bob")
+    await admission.admit(desk.tools[0])
+    assert await desk.statuses(small) == ["processing"]
 
 
 async def test_events_leave_with_the_admission(desk: Desk) -> None:
