@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -305,10 +305,11 @@ async def test_the_number_of_statements_does_not_depend_on_the_size(engine: Asyn
     assert max(counts) <= 7
 
 
-async def test_exact_against_100_000_claims(
-    engine: AsyncEngine, record_property: Callable[[str, object], None]
-) -> None:
-    """A chunk of 500 against a job of 100,000: exactly what brute force says, in a second or so."""
+async def test_exact_against_100_000_claims(engine: AsyncEngine) -> None:
+    """A chunk of 500 against a job of 100,000: exactly what brute force says.
+
+    (Measured on two cores: 0.35 to 0.5 s a chunk, most of it in the database.)
+    """
     chance = np.random.default_rng(6)
     crowd = chance.integers(0, 2**64, size=100_000, dtype=np.uint64)
     ledger = await Ledger.open(engine, chunks=2, max_images=200_000)
@@ -327,7 +328,6 @@ async def test_exact_against_100_000_claims(
     started = time.perf_counter()
     rulings = await ledger.claim(1, asked)
     elapsed = time.perf_counter() - started
-    record_property("seconds", round(elapsed, 3))
     kept_hashes: list[int] = []
     for one in asked:
         near = int(np.bitwise_count(crowd ^ np.uint64(one.phash)).min()) <= 6

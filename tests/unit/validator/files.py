@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from pixcrawler.miniweb import files
 from pixcrawler.miniweb.photos import Photos, cut, names
 
-CROPS = ((520, 416, 240), (700, 560, 320), (900, 720, 400))
+CROPS = ((520, 416, 280), (700, 560, 380), (900, 720, 480))
 """Width, height and step, in px, of crops large enough to be decoded at a reduced scale."""
 
 ENCODERS: dict[str, Callable[[Image.Image], bytes]] = {

@@ -106,14 +106,14 @@ def test_no_images(name: str) -> None:
     assert outcome(NO_IMAGES[name]) is Outcome.NOT_IMAGE
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_get_a_decision(data: bytes) -> None:
     """No bytes whatsoever raise, or count as a good image."""
     assert decide(data, LIMITS).outcome in {Outcome.NOT_IMAGE, Outcome.CORRUPT, Outcome.UNSUPPORTED}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(sorted(ENCODERS)),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6),

@@ -204,4 +204,4 @@ async def test_the_event_loop_goes_on_while_images_are_decided(
         await asyncio.sleep(0)
         longest = max(longest, time.perf_counter() - before)
     assert len(task.result().decisions) == 200
-    assert longest < 0.5
+    assert longest < 2  # a heartbeat every 3 s; on a quiet machine it is some ms

@@ -56,11 +56,11 @@ def _crowd(size: int, asked: int) -> tuple[Hashes, Hashes]:
 
 
 def test_exact_among_100_000_and_fast() -> None:
-    """100,000 known, 500 asked (every fifth checked by hand): exact, in well under a second."""
+    """100,000 known, 500 asked (every fifth checked by hand): exact, and quick."""
     crowd, asked = _crowd(100_000, 500)
-    started = time.perf_counter()
+    started = time.process_time()
     found = nearest(crowd, asked, 6)
-    elapsed = time.perf_counter() - started
+    elapsed = time.process_time() - started
     for place, query in list(enumerate(asked))[::5]:
         bits = np.unpackbits((crowd ^ query).view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
         if found[place] == NOBODY:

@@ -32,7 +32,10 @@ def phash(data: bytes) -> int:
 
 
 def test_it_is_close_to_the_full_size_hash() -> None:
-    """Of some 400 photographs decoded at a reduced scale 98 % are within 2 bits, all within 6."""
+    """Of some 300 photographs decoded at a reduced scale 98 % are within 2 bits, all within 6.
+
+    (Measured: 294 of 311 exactly, 309 within 2 bits, all within 4.)
+    """
     data = large_photographs()
     assert len(data) >= 300
     apart = Counter((phash(one) ^ full_size_hash(one)).bit_count() for one in data)
