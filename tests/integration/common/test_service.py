@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from pixcrawler.common import admin, ids, topics
+from pixcrawler.common.db.migrate import upgrade
 from pixcrawler.common.events import ChunkPlanned
 from pixcrawler.common.publisher import Publisher
 from pixcrawler.common.watchdog import EXIT_PAUSED
@@ -85,11 +86,11 @@ async def program(**settings: str) -> AsyncIterator[Program]:
 
 
 @pytest.fixture
-def real(fresh_kafka: str, postgres_url: str) -> dict[str, str]:
+def real(fresh_kafka: str, module_database: str) -> dict[str, str]:
     """Settings with a broker and a database that are there; sessions as short as Kafka allows."""
     return {
         "PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS": fresh_kafka,
-        "PIXCRAWLER_DATABASE_URL": postgres_url,
+        "PIXCRAWLER_DATABASE_URL": module_database,
         "PIXCRAWLER_SESSION_TIMEOUT_S": "6",
     }
 
@@ -149,6 +150,21 @@ async def test_it_waits_for_what_is_not_there() -> None:
         assert {"kafka", "database", "downloader"} <= set(json.loads(body)["problems"])
         running.process.send_signal(signal.SIGINT)
         assert await running.exit_code() == 0
+
+
+async def test_it_waits_for_the_schema(fresh_kafka: str, empty_database: str) -> None:
+    """A database without tables is not there yet: a record is not blamed for what is missing."""
+    await admin.apply_topics(fresh_kafka)
+    settings = {
+        "PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS": fresh_kafka,
+        "PIXCRAWLER_DATABASE_URL": empty_database,
+    }
+    chunk = await ask(fresh_kafka, 1)
+    async with program(**settings) as running:
+        await soon_there(running.alive)
+        assert not await running.ready()
+        await upgrade(empty_database)
+        await answered(fresh_kafka, chunk)
 
 
 @pytest.mark.parametrize(

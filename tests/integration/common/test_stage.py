@@ -13,11 +13,15 @@ from pixcrawler.common.events import (
     ChunkEvent,
     ChunkFailed,
     ChunkProgress,
+    ChunkUploaded,
     Event,
     ImageTotals,
 )
+from pixcrawler.common.publisher import Publisher
 from pixcrawler.common.stage import Stage
 from tests.integration.common.bench import QUICK, Bench, Gate, soon, soon_there
+
+NO_IMAGES = ImageTotals()
 
 
 async def test_every_record_is_handled_once_and_committed(bench: Bench) -> None:
@@ -77,6 +81,67 @@ async def test_a_record_whose_key_is_in_hand_joins(bench: Bench) -> None:
         await bench.until_committed()
     assert gate.calls == [bench.chunk(7), bench.chunk(8)]
     assert sorted(gate.attempts) == [1, 2]
+
+
+class Held(Publisher):
+    """A real publisher that waits where the test says so."""
+
+    def __init__(self, bootstrap: str) -> None:
+        super().__init__(bootstrap, source="/test/held")
+        self.waiting = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def publish(self, facts: Sequence[Event], *, traceparent: str = "") -> None:
+        self.waiting.set()
+        await self.release.wait()
+        await super().publish(facts, traceparent=traceparent)
+
+
+async def test_a_record_that_comes_while_the_answer_is_published_has_its_own(bench: Bench) -> None:
+    """It is too late to join: the attempt that it asks for must have an answer."""
+    publisher = Held(bench.bootstrap)
+    await publisher.start()
+
+    async def handle(event: ChunkEvent, context: Context) -> Sequence[Event]:
+        return [ChunkUploaded(chunk_id=event.chunk_id, attempt=context.attempt, images=NO_IMAGES)]
+
+    await bench.send(7, attempt=1)
+    stage = bench.stage(handle, publisher=publisher)
+    async with bench.running(stage):
+        await publisher.waiting.wait()
+        await bench.send(7, attempt=2)
+        await soon(lambda: any(work.after for work in stage._works.values()))
+        publisher.release.set()
+        answers = await bench.records(topics.CHUNK_UPLOADED, 2)
+        await bench.until_committed()
+    await publisher.stop()
+    assert [each.event.attempt for each in answers if isinstance(each.event, ChunkUploaded)] == [
+        1,
+        2,
+    ]
+
+
+async def test_a_record_that_joins_late_raises_the_attempt_of_the_answer(bench: Bench) -> None:
+    """Also when the handler has looked at its attempt before."""
+    looked, go = asyncio.Event(), asyncio.Event()
+
+    async def handle(event: ChunkEvent, context: Context) -> Sequence[Event]:
+        answer = ChunkUploaded(chunk_id=event.chunk_id, attempt=context.attempt, images=NO_IMAGES)
+        looked.set()
+        await go.wait()
+        return [answer]
+
+    await bench.send(7, attempt=1)
+    stage = bench.stage(handle)
+    async with bench.running(stage):
+        await looked.wait()
+        await bench.send(7, attempt=3)
+        await soon(lambda: _deliveries(stage) == 2)
+        go.set()
+        [answer] = await bench.records(topics.CHUNK_UPLOADED, 1)
+        await bench.until_committed()
+    assert isinstance(answer.event, ChunkUploaded)
+    assert answer.event.attempt == 3
 
 
 async def test_a_record_that_comes_after_the_answer_is_worked_on_again(bench: Bench) -> None:

@@ -72,6 +72,16 @@ def database_check(engine: AsyncEngine) -> Check:
     return check
 
 
+def schema_check(engine: AsyncEngine) -> Check:
+    """A check that the database has its tables: until it has been upgraded, nothing can start."""
+
+    async def check() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT FROM crawl_jobs LIMIT 0"))
+
+    return check
+
+
 class HealthServer:
     """The three routes on a port of their own.
 

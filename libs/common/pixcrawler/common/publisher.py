@@ -91,7 +91,7 @@ class Publisher:
             async with asyncio.timeout(_CHECK_S):
                 await producer.client.fetch_all_metadata()
         except (KafkaError, OSError) as error:
-            message = f"Kafka at {self._bootstrap_servers}: {error or type(error).__name__}"
+            message = f"Kafka at {self._bootstrap_servers}: {str(error) or repr(error)}"
             raise Retry(message, error="kafka") from error
 
     async def publish(self, facts: Sequence[Event], *, traceparent: str = "") -> None:
@@ -160,7 +160,7 @@ async def _enqueue(producer: AIOKafkaProducer, record: Record) -> asyncio.Future
 def _next_step(error: Exception) -> Exception:
     """Whether it may help to try again with the same producer."""
     if isinstance(error, OSError | KafkaTimeoutError) or getattr(error, "retriable", False):
-        return Retry(f"publishing: {error or type(error).__name__}", error="kafka")
+        return Retry(f"publishing: {str(error) or repr(error)}", error="kafka")
     return Fatal(f"the producer is broken: {error!r}")
 
 

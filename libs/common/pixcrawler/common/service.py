@@ -29,7 +29,7 @@ from pixcrawler.common import logs
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.db.engine import connect
 from pixcrawler.common.errors import SettingsError
-from pixcrawler.common.health import Check, Health, HealthServer, database_check
+from pixcrawler.common.health import Check, Health, HealthServer, database_check, schema_check
 from pixcrawler.common.limits import Limits
 from pixcrawler.common.publisher import Publisher
 from pixcrawler.common.settings import ServiceSettings, StageSettings, load
@@ -222,7 +222,7 @@ def _needs(runtime: Runtime) -> dict[str, Check]:
     async def kafka() -> None:
         await runtime.publisher.start()
 
-    return {"kafka": kafka, "database": database_check(runtime.engine)}
+    return {"kafka": kafka, "database": schema_check(runtime.engine)}
 
 
 def _watch(runtime: Runtime, runnables: Sequence[Runnable]) -> None:
@@ -246,7 +246,7 @@ async def _wait_for(name: str, check: Check, stop: asyncio.Event) -> None:
             await check()
         except Exception as error:  # noqa: BLE001 - whatever is away may come back
             backoff_s = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
-            why = str(error) or repr(error)
+            why = (str(error) or repr(error)).splitlines()[0]
             log.warning("waiting", action="start", waits_for=name, error=why)
             await _wait(stop, backoff_s)
         else:
