@@ -13,8 +13,20 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from pixcrawler.common import events, ids
 from pixcrawler.common.admin import apply_topics
-from pixcrawler.common.events import ChunkPlanned, Event, JobPlanned
-from tests.integration.planner.desk import Desk, open_desk, uploaded
+from pixcrawler.common.db.engine import connect
+from pixcrawler.common.db.roles import ensure_roles, service_url
+from pixcrawler.common.events import ChunkDownloaded, ChunkPlanned, Event, JobPlanned
+from pixcrawler.planner import admission, handler, timer
+from pixcrawler.planner.signs import Signs
+from pixcrawler.planner.tools import Tools
+from tests.integration.planner.desk import (
+    POLICY,
+    Desk,
+    RecordContext,
+    failed,
+    open_desk,
+    uploaded,
+)
 
 DEADLINE_S = 60
 
@@ -107,3 +119,42 @@ async def test_no_capacity(tmp_path: Path) -> None:
     lines = stderr.decode().strip().splitlines()
     assert len(lines) == 1
     assert "PIXCRAWLER_RESOURCE_MAX_TEMP_STORAGE_MB" in lines[0]
+
+
+async def test_as_its_own_role(module_database: str, tmp_path: Path) -> None:
+    """Everything that the planner does it may do as the role that writes only its own tables."""
+    await ensure_roles(module_database, {"planner": "secret"})
+    async with open_desk(module_database, tmp_path) as desk:
+        engine = connect(service_url(module_database, "planner", "secret"), pool_size=2)
+        tools = Tools(engine, desk.blobs, POLICY)
+        try:
+            kept = await _live(desk, tools)
+            await desk.delete(kept)
+            await timer.review(tools)
+            assert await desk.dump() == []
+        finally:
+            await engine.dispose()
+
+
+async def _live(desk: Desk, tools: Tools) -> str:
+    """A job's whole life in the hands of one planner."""
+    job = await desk.create(5)
+    await timer.review(tools)
+    await admission.admit(tools)
+    (row,) = await desk.rows(job)
+    context = RecordContext()
+    downloaded = ChunkDownloaded(
+        chunk_id=row["chunk_id"], attempt=1, candidates=5, downloaded=5, bytes=1
+    )
+    await handler.handle_chunk_downloaded(downloaded, context, tools=tools)
+    await handler.handle_chunk_failed(failed(row["chunk_id"]), context, tools=tools)
+    await admission.admit(tools)
+    await desk.silence(row["chunk_id"])
+    signs = Signs(tools.engine)
+    signs.saw(row["chunk_id"], "uploader")
+    await timer.tick(tools, signs)
+    await desk.complete(row["chunk_id"], 5)
+    await handler.handle_chunk_uploaded(uploaded(row["chunk_id"], 2), context, tools=tools)
+    assert (await desk.facts(job)).status == "completed"
+    await timer.repeat(tools)
+    return job
