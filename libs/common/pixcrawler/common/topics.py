@@ -51,6 +51,8 @@ CHUNK_UPLOADED = "chunk.uploaded"
 CHUNK_FAILED = "chunk.failed"
 CHUNK_PROGRESS = "chunk.progress"
 TRACKER_EVENTS = "tracker.events"
+TABLE_GROUP = "tracker-table"
+"""The consumer group of the tracker's table; every stage's own group has the stage's name."""
 TRACKER_CHANGELOG = "tracker.changelog"
 
 
@@ -137,7 +139,7 @@ def registry(partitions: int = 12) -> tuple[Topic, ...]:
             compacted=True,
         ),
         topic(
-            TRACKER_EVENTS, "job_id", 1, "tracker", "tracker", "every event, repartitioned by job"
+            TRACKER_EVENTS, "job_id", 1, "tracker", TABLE_GROUP, "every event, repartitioned by job"
         ),
         Topic(
             TRACKER_CHANGELOG,

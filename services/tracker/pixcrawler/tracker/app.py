@@ -1,10 +1,11 @@
-"""The Faust app: one agent that repartitions by job, one that merges into the table.
+"""The Faust app: one agent that merges events into the table, each in its job's partition.
 
 Faust has edges that were measured, and each setting below stands for one: agents with concurrency
-lose events in a crash, so each has one actor; an exception in an agent acknowledges and skips the
+lose events in a crash, so there is one actor; an exception in an agent acknowledges and skips the
 event, so everything is caught and goes to the dead letters; `exactly_once` crashes when a second
 worker joins; a killed worker's partitions rest for the session timeout, 60 s by default. At least
-once is enough, because the table is a join-semilattice.
+once is enough, because the table is a join-semilattice. Several topics in one app lost events when
+a worker was killed, so the app reads one topic, and `handler.repartition` fills it.
 """
 
 from typing import Any
@@ -15,17 +16,12 @@ from faust.types import StreamT
 from pixcrawler.common import logs, metrics, topics
 from pixcrawler.common.errors import Poison
 from pixcrawler.tracker import handler
+from pixcrawler.tracker.rewind import RewindingTransport
 from pixcrawler.tracker.settings import Settings
 from pixcrawler.tracker.shown import Shown
 
-APP_ID = "tracker"
+APP_ID = topics.TABLE_GROUP
 """Also the consumer group."""
-
-SOURCES = tuple(
-    topic.name
-    for topic in topics.registry()
-    if "tracker" in topic.readers and "tracker" not in topic.writers
-)
 
 log = logs.get(__name__)
 
@@ -54,23 +50,7 @@ class Tracker:
             ),
             on_recover=self._recovered,
         )
-        self.app.agent(self.app.topic(*SOURCES, **raw), name="repartition")(self._repartition)
         self.app.agent(self._by_job, name="merge")(self._merge)
-
-    async def _repartition(self, stream: StreamT[bytes]) -> None:
-        """Send every record to the partition of its job, and wait until it is there."""
-        async for event in stream.events():
-            message = event.message
-            try:
-                record = handler.repartition(
-                    message.topic, message.key, message.value, _headers(message.headers)
-                )
-            except Poison as poison:
-                await self._bury(message, poison)
-            else:
-                await _acknowledged(
-                    self._by_job, key=record.key, value=record.value, headers=record.headers
-                )
 
     async def _merge(self, stream: StreamT[bytes]) -> None:
         """Merge every record into its job's state."""
@@ -114,7 +94,7 @@ class Tracker:
 
 
 def _app(settings: Settings) -> faust.App:
-    return faust.App(
+    app = faust.App(
         APP_ID,
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
         store="memory://",
@@ -134,6 +114,8 @@ def _app(settings: Settings) -> faust.App:
         key_serializer="raw",
         value_serializer="raw",
     )
+    app.transport = RewindingTransport(app.conf.broker_consumer, app=app, loop=app.loop)
+    return app
 
 
 def _headers(headers: Any) -> list[tuple[str, bytes]]:

@@ -1,40 +1,32 @@
 """What the tracker does with a record: first to its job's partition, then into its job's state."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from pixcrawler.common import events
+from pixcrawler.common import events, topics
+from pixcrawler.common.context import Context
 from pixcrawler.common.errors import Poison
-from pixcrawler.common.events import ChunkEvent, Event, JobEvent
+from pixcrawler.common.events import ChunkEvent, Event, JobEvent, Record
+from pixcrawler.common.publisher import Publisher
 from pixcrawler.tracker import progress
 from pixcrawler.tracker.progress import JobState
-
-Headers = Sequence[tuple[str, bytes]]
 
 TOPIC_HEADER = "pixcrawler_topic"
 """On a repartitioned record: the topic it came from."""
 
 
-class Repartitioned(NamedTuple):
-    """A record on its way to the partition of its job; the value stays as it was."""
+async def repartition(event: Event, _context: Context, *, publisher: Publisher) -> Sequence[Event]:
+    """Send an event on, keyed by its job, and wait until it is there."""
+    headers = ((TOPIC_HEADER, event.topic.encode()),)
+    value = event.model_dump_json().encode()
+    await publisher.send([Record(topics.TRACKER_EVENTS, job_of(event).encode(), value, headers)])
+    return ()
 
-    key: bytes
-    value: bytes
-    headers: dict[str, bytes]
 
-
-def repartition(
-    topic: str, key: bytes | None, value: bytes | None, headers: Headers
-) -> Repartitioned:
-    """The same event, keyed by its job.
-
-    Raises:
-        Poison: no code here can read it.
-    """
-    event = events.decode(topic, key, value, headers)
-    return Repartitioned(job_of(event).encode(), value or b"", {TOPIC_HEADER: topic.encode()})
+def key_of(event: Event) -> str:
+    """Only records that say exactly the same are one piece of work."""
+    return event.model_dump_json()
 
 
 def job_of(event: Event) -> str:

@@ -10,6 +10,8 @@ class Settings(ServiceSettings):
 
     tracker_partitions: int = Field(default=12, ge=1)
     """Partitions of the topics it reads and of its changelog: all have the same number."""
+    tracker_in_flight: int = Field(default=200, ge=1)
+    """Events on their way to their job's partition at a time; more batches better."""
     tracker_flush_s: float = Field(default=0.3, gt=0)
     """Seconds between two batches written to `job_progress` and `job.progress`. Longer makes
     progress less live, shorter makes more statements."""

@@ -9,11 +9,9 @@ from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
 from pixcrawler.common import topics
-from pixcrawler.tracker.app import SOURCES, Tracker
+from pixcrawler.tracker.app import Tracker
 from pixcrawler.tracker.settings import Settings
 from pixcrawler.tracker.shown import Shown
-
-READ = frozenset({*SOURCES, topics.TRACKER_EVENTS})
 
 CHECK_S = 1.0
 """Seconds between two looks at the app."""
@@ -30,7 +28,7 @@ class Worker:
         shown: What changed.
     """
 
-    name = "tracker"
+    name = "table"
 
     def __init__(self, settings: Settings, shown: Shown) -> None:
         self._settings = settings
@@ -86,7 +84,7 @@ def _ends(app: faust.App) -> dict[TP, int]:
         assigned = app.consumer.assignment()
     except ConsumerNotStarted:
         return {}
-    ends = {tp: app.consumer.highwater(tp) for tp in assigned if tp.topic in READ}
+    ends = {tp: app.consumer.highwater(tp) for tp in assigned if tp.topic == topics.TRACKER_EVENTS}
     return {tp: end for tp, end in ends.items() if end is not None}
 
 
