@@ -163,35 +163,17 @@ async def lag(bootstrap_servers: str, groups: Iterable[str] = topics.STAGES) -> 
     """How far the groups are behind, per partition that they read, sorted."""
     reads = {
         group: [topic.name for topic in topics.registry() if group in topic.readers]
-        for group in groups
+        for group in sorted(groups)
     }
     async with _admin(bootstrap_servers) as admin, _reader(bootstrap_servers) as reader:
-        states = await _describe(admin, {name for names in reads.values() for name in names})
-        partitions = {
-            state.name: [TopicPartition(state.name, number) for number in range(state.partitions)]
-            for state in states
-        }
-        ends = await _end_offsets(reader, [tp for each in partitions.values() for tp in each])
-        found: list[Lag] = []
-        for group, names in reads.items():
-            mine = [tp for name in names for tp in partitions.get(name, ())]
-            committed = await _committed(admin, group, mine)
-            found += [_lag(group, tp, committed.get(tp), ends[tp]) for tp in mine]
-    return tuple(sorted(found, key=lambda each: (each.group, each.topic, each.partition)))
+        found = [await _lags(admin, reader, group, names) for group, names in reads.items()]
+    return tuple(lag for lags in found for lag in lags)
 
 
 async def lag_of_group(bootstrap_servers: str, group: str, names: Sequence[str]) -> tuple[Lag, ...]:
     """The same for any group and any topics."""
     async with _admin(bootstrap_servers) as admin, _reader(bootstrap_servers) as reader:
-        states = await _describe(admin, names)
-        mine = [
-            TopicPartition(state.name, number)
-            for state in states
-            for number in range(state.partitions)
-        ]
-        ends = await _end_offsets(reader, mine)
-        committed = await _committed(admin, group, mine)
-    return tuple(_lag(group, tp, committed.get(tp), ends[tp]) for tp in sorted(mine))
+        return await _lags(admin, reader, group, names)
 
 
 async def tail(
@@ -221,9 +203,12 @@ async def tail(
     """
     async with _reader(bootstrap_servers) as reader:
         partitions = await _partitions(reader, topic)
-        reader.assign(partitions)
         ends = await _end_offsets(reader, partitions)
-        await _seek(reader, partitions, start)
+        begins = await _positions(reader, partitions, start, ends)
+        # At once, and to numbers: `seek_to_end` loses against the reset that assigning starts.
+        reader.assign(partitions)
+        for partition, position in begins.items():
+            reader.seek(partition, position)
         while follow or [tp for tp in partitions if await reader.position(tp) < ends[tp]]:
             batches = await reader.getmany(timeout_ms=200)
             records = [record for batch in batches.values() for record in batch]
@@ -410,6 +395,19 @@ async def _coordinator(admin: AIOKafkaAdminClient, group: str) -> int:
             await asyncio.sleep(_POLL_S)
 
 
+async def _lags(
+    admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, group: str, names: Sequence[str]
+) -> tuple[Lag, ...]:
+    partitions = [
+        TopicPartition(state.name, number)
+        for state in await _describe(admin, names)
+        for number in range(state.partitions)
+    ]
+    ends: dict[TopicPartition, int] = await _end_offsets(reader, partitions)
+    committed = await _committed(admin, group, partitions)
+    return tuple(_lag(group, tp, committed.get(tp), ends[tp]) for tp in partitions)
+
+
 def _lag(group: str, tp: TopicPartition, committed: int | None, end: int) -> Lag:
     return Lag(group, tp.topic, tp.partition, committed, end, end - (committed or 0))
 
@@ -421,26 +419,23 @@ async def _partitions(reader: AIOKafkaConsumer, topic: str) -> list[TopicPartiti
     return [TopicPartition(topic, number) for number in sorted(cluster.partitions_for_topic(topic))]
 
 
-async def _seek(
+async def _positions(
     reader: AIOKafkaConsumer,
     partitions: Sequence[TopicPartition],
     start: Literal["beginning", "end"] | int | datetime,
-) -> None:
-    if start == "beginning":
-        await reader.seek_to_beginning(*partitions)
-    elif start == "end":
-        await reader.seek_to_end(*partitions)
-    elif isinstance(start, datetime):
+    ends: Mapping[TopicPartition, int],
+) -> dict[TopicPartition, int]:
+    """Where to begin in each partition."""
+    if start == "end":
+        return dict(ends)
+    firsts: dict[TopicPartition, int] = await reader.beginning_offsets(partitions)
+    if isinstance(start, datetime):
         ms = int(start.timestamp() * 1000)
         found = await reader.offsets_for_times(dict.fromkeys(partitions, ms))
-        for tp, at in found.items():
-            if at is None:
-                await reader.seek_to_end(tp)
-            else:
-                reader.seek(tp, at.offset)
-    else:
-        for tp in partitions:
-            reader.seek(tp, int(start))
+        return {tp: ends[tp] if at is None else at.offset for tp, at in found.items()}
+    if start == "beginning":
+        return firsts
+    return {tp: min(max(int(start), firsts[tp]), ends[tp]) for tp in partitions}
 
 
 def _tailed(record: ConsumerRecord[bytes, bytes]) -> Tailed:

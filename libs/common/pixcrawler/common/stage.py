@@ -132,7 +132,7 @@ class Stage:
     # The loop
 
     async def run(self) -> None:
-        """Consume until stopped: poll, take, commit; then drain and leave the group.
+        """Consume until stopped: poll and take, commit; then drain and leave the group.
 
         Raises:
             Fatal: this process cannot go on.
@@ -145,8 +145,7 @@ class Stage:
         try:
             while not self._stopping.is_set():
                 self._advanced_at = self.clock()
-                for record in await self._poll(consumer):
-                    self._take(record)
+                await self._poll(consumer)
                 if self.clock() - self._committed_at >= COMMIT_EVERY_S:
                     await self._commit(consumer)
                     self._measure(consumer)
@@ -213,27 +212,34 @@ class Stage:
         consumer.subscribe(list(self._routes), listener=_Listener(self))
         return consumer
 
-    async def _poll(self, consumer: AIOKafkaConsumer) -> list[ConsumerRecord[bytes, bytes]]:
-        """As many records as there is room for; none after half a second."""
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        """Take as many records as there is room for; none after half a second."""
         if (free := self._free()) == 0:
             self._room.clear()
             await _set_within(self._room, POLL_S)
             free = self._free()
         if free == 0:
             consumer.pause(*consumer.assignment())
-            await _unless(self._stopping, consumer.getmany(timeout_ms=0))
-            return []
-        consumer.resume(*consumer.paused())
-        # Only stopping cancels a poll: what it leaks does not matter then.
-        poll = consumer.getmany(timeout_ms=_ms(POLL_S), max_records=free)
+        else:
+            consumer.resume(*consumer.paused())
         try:
-            batches = await _unless(self._stopping, poll) or {}
+            # Only stopping cancels a poll: what it leaks does not matter then.
+            await _unless(self._stopping, self._fetch(consumer, free))
         except KafkaError as error:
             if not error.retriable:
                 raise
             log.warning("cannot poll", action="poll", error=str(error) or repr(error))
-            return []
-        return [record for batch in batches.values() for record in batch]
+
+    async def _fetch(self, consumer: AIOKafkaConsumer, free: int) -> None:
+        """One call of the client, and its records taken before anything else can run.
+
+        An instant later they might belong to an assignment that is over.
+        """
+        timeout_s = POLL_S if free else 0.0
+        batches = await consumer.getmany(timeout_ms=_ms(timeout_s), max_records=max(1, free))
+        for batch in batches.values():
+            for record in batch:
+                self._take(record)
 
     def _free(self) -> int:
         return 0 if self._halted else max(0, self.limits.in_flight - len(self._works))
