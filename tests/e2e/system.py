@@ -1,0 +1,314 @@
+"""A running PixCrawler as tests see it: jobs over HTTP, and everything behind them."""
+
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from pixcrawler.client import download
+from pixcrawler.client.api import Api
+from pixcrawler.client.errors import ApiError
+from pixcrawler.client.watching import TERMINAL
+from pixcrawler.common import admin
+from pixcrawler.standalone import Program, Status, UpOptions, temporary
+from pixcrawler.standalone.status import ComponentStatus, probe
+from tests.e2e import dying, records
+from tests.e2e.background import Background
+from tests.e2e.records import Raw
+from tests.e2e.waiting import DEADLINE_S, until
+
+Json = dict[str, Any]
+
+STAGES = ("planner", "downloader", "validator", "uploader", "tracker")
+SERVICES = ("api", *STAGES)
+
+CHUNK_SIZE = 20
+"""So that small jobs have many chunks."""
+
+SESSION_TIMEOUT_S = 6.0
+"""The least that a broker allows by default (group.min.session.timeout.ms)."""
+
+SETTINGS = {
+    "PIXCRAWLER_RESOURCE_CHUNK_SIZE_IMAGES": str(CHUNK_SIZE),
+    "PIXCRAWLER_RESOURCE_RELEASE_INTERVAL_S": "0.05",
+    "PIXCRAWLER_SESSION_TIMEOUT_S": f"{SESSION_TIMEOUT_S:g}",
+    "PIXCRAWLER_DRAIN_S": "5",
+    "PIXCRAWLER_RETRY_MAX_WAIT_S": "2",
+    "PIXCRAWLER_PLANNER_TICK_S": "0.5",
+    "PIXCRAWLER_PLANNER_REVIEW_S": "3",
+    "PIXCRAWLER_CHUNK_BACKOFF_S": "0.2",
+    "PIXCRAWLER_SWEEP_INTERVAL_S": "2",
+    "PIXCRAWLER_SWEEP_ALL_INTERVAL_S": "5",
+    "PIXCRAWLER_ERASE_INTERVAL_S": "2",
+    "PIXCRAWLER_TRACKER_ERASE_S": "2",
+    "PIXCRAWLER_FETCH_BACKOFF_S": "0.1",
+    "PIXCRAWLER_CHUNK_DEADLINE_S": "600",
+}
+"""Short times, so that what is wrong shows soon. Not so the deadline of chunks: an event that gets
+lost has to show as a job that does not end, and not to be healed by planning the chunk again."""
+
+
+class System:
+    """One run of standalone mode, and jobs in it.
+
+    Args:
+        started: As it was when it was ready.
+        background: Where asynchronous work is done.
+        points: The folder in which points of death are armed (see `dying.py`).
+        environment: What its services inherit.
+    """
+
+    def __init__(
+        self,
+        started: Status,
+        background: Background,
+        points: Path,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.data_dir = started.data_dir
+        self.blobs = started.data_dir / "blobs"
+        self.environment = environment
+        self.servers = str(started.kafka_bootstrap_servers)
+        self.key = str(started.api_key)
+        self.api = Api(str(started.api_url), self.key, patience_s=60.0)
+        self._background = background
+        self._database = str(started.database_url).replace("+asyncpg", "")
+        self._points = points
+
+    # ---- jobs
+
+    def create(self, **wish: Any) -> str:
+        """Create a job; its id. Safe while the api dies: it is asked for by an Idempotency-Key."""
+        job = self.api.post("/v1/jobs", wish, headers={"Idempotency-Key": uuid.uuid4().hex})
+        return str(job["job_id"])
+
+    def create_from(self, urls: Sequence[str], number: int | None = None, **wish: Any) -> str:
+        """A job for a list of URLs."""
+        return self.create(urls=list(urls), max_images=number or len(urls), **wish)
+
+    def job(self, job_id: str) -> Json:
+        """The job object."""
+        return self.api.get(f"/v1/jobs/{job_id}")
+
+    def progress(self, job_id: str) -> Json:
+        """The progress object."""
+        return self.api.get(f"/v1/jobs/{job_id}/progress")
+
+    def chunks(self, job_id: str) -> list[Json]:
+        """All chunks, superseded ones too."""
+        return list(self.api.pages(f"/v1/jobs/{job_id}/chunks"))
+
+    def outcomes(self, job_id: str) -> list[Json]:
+        """One row per URL."""
+        return list(self.api.pages(f"/v1/jobs/{job_id}/outcomes", limit=5000))
+
+    def finish(self, job_id: str, *, deadline_s: float = DEADLINE_S) -> Json:
+        """Wait until the latest round's dataset is there; the last progress."""
+
+        def over() -> Json | None:
+            shown = self.progress(job_id)
+            return shown if shown["status"] in TERMINAL else None
+
+        answer = until(
+            f"job {job_id} ends", over, deadline_s=deadline_s, about=lambda: self.describe(job_id)
+        )
+        assert answer is not None
+        return answer
+
+    def fetch(self, job_id: str, folder: Path) -> Path:
+        """The dataset, as users fetch it."""
+        download.fetch(self.api, job_id, folder)
+        return folder
+
+    def archives(self, job_id: str) -> dict[int, str]:
+        """sha256 of every archive, by the index of its chunk."""
+        files = self.api.get(f"/v1/jobs/{job_id}/dataset")["files"]
+        return {
+            int(file["path"].rpartition("-")[2].partition(".")[0]): str(file["sha256"])
+            for file in files
+            if file["path"].startswith("chunk_")
+        }
+
+    def ended(self, job_id: str) -> int:
+        """How many of its chunks have ended, as their results say: what nobody can take back."""
+        return len(list((self.blobs / "jobs" / job_id / "chunks").glob("*/result.json")))
+
+    def wait_ended(self, number: int, *job_ids: str) -> None:
+        """Wait until so many chunks of these jobs have ended."""
+        until(f"{number} chunks end", lambda: sum(map(self.ended, job_ids)) >= number)
+
+    def describe(self, job_id: str) -> Json:
+        """What there is to know about a job that does not do as it should."""
+        chunks = {
+            chunk["index"]: (chunk["status"], chunk["stage"]) for chunk in self.chunks(job_id)
+        }
+        ended = self.ended(job_id)
+        behind = {k: v for k, v in self.lag().items() if v}
+        return {"progress": self.progress(job_id), "chunks": chunks, "ended": ended, "lag": behind}
+
+    def missing(self, job_id: str) -> bool:
+        """Whether the api does not know the job (any more)."""
+        try:
+            self.job(job_id)
+        except ApiError as error:
+            return error.status == 404
+        return False
+
+    # ---- what is behind them
+
+    def rows(self, query: str, *arguments: object) -> list[Any]:
+        """Ask the database."""
+
+        async def ask() -> list[Any]:
+            connection = await asyncpg.connect(self._database)
+            try:
+                return list(await connection.fetch(query, *arguments))
+            finally:
+                await connection.close()
+
+        return self._background.run(ask())
+
+    def count(self, table: str, job_id: str) -> int:
+        """Rows of a job."""
+        return int(self.rows(f"SELECT count(*) FROM {table} WHERE job_id = $1", job_id)[0][0])
+
+    def read(self, names: Sequence[str], job_id: str = "") -> list[Raw]:
+        """Records of these topics, those of one job if it is given."""
+        return self._background.run(records.read(self.servers, names, job_id))
+
+    def publish(self, raw: Sequence[Raw], *, spread: bool = False) -> None:
+        """Publish records as they are; `spread`: each to every partition."""
+        self._background.run(records.publish(self.servers, raw, spread=spread))
+
+    def lag(self) -> Counter[str]:
+        """Records that each group has before it."""
+        behind: Counter[str] = Counter()
+        for each in self._background.run(admin.lag(self.servers)):
+            behind[f"{each.group} {each.topic}"] += each.lag
+        return behind
+
+    def objects(self, prefix: str) -> dict[str, bytes]:
+        """Every object below a prefix, by name."""
+        files = (path for path in (self.blobs / prefix).rglob("*") if path.is_file())
+        return {str(path.relative_to(self.blobs)): path.read_bytes() for path in files}
+
+    # ---- processes
+
+    def status(self) -> Status:
+        """How everything is."""
+        return self._background.run(probe(self.data_dir))
+
+    def components(self, service: str) -> list[ComponentStatus]:
+        """The replicas of a service, of `kafka` or of `postgres`."""
+        return [each for each in self.status().components if each.service == service]
+
+    def pids(self, service: str) -> list[int]:
+        """Processes that run now."""
+        return [each.pid for each in self.components(service) if each.pid is not None]
+
+    def restarts(self) -> Counter[str]:
+        """How often something had to be started again, by service."""
+        counted: Counter[str] = Counter()
+        for each in self.status().components:
+            counted[each.service] += each.restarts
+        return counted
+
+    def kill(self, *services: str, number: signal.Signals = signal.SIGKILL) -> list[int]:
+        """Send a signal to every replica of these services; to whom."""
+        pids = [pid for service in services for pid in self.pids(service)]
+        for pid in pids:
+            os.kill(pid, number)
+        return pids
+
+    def wait_healthy(self) -> None:
+        """Wait until every part answers, and every group has its members."""
+        until("all parts answer", lambda: self.status().healthy, about=self.status)
+
+    def log(self, component: str) -> str:
+        """What a component has written."""
+        return (self.data_dir / "logs" / f"{component}.log").read_text(errors="replace")
+
+    # ---- points of death
+
+    def arm(self, *points: str) -> None:
+        """The next process that gets to such a point, `<service>.<point>`, dies there."""
+        for point in points:
+            (self._points / point).touch()
+
+    def died(self, point: str) -> bool:
+        """Whether a process has died there since it was armed."""
+        return (self._points / f"{point}{dying.DIED}").exists()
+
+    def disarm(self) -> None:
+        """Nobody dies any more."""
+        for path in self._points.iterdir():
+            path.unlink()
+
+    # ---- the command
+
+    def command_environment(self) -> dict[str, str]:
+        """For `pixcrawler`, so that it finds this system by its data directory."""
+        return {**inherited(), "PIXCRAWLER_DATA_DIR": str(self.data_dir)}
+
+
+def programs(points: Path) -> tuple[Program, ...]:
+    """Every service as a program that can die at a point; where none is armed it is as it is."""
+    script = str(Path(dying.__file__))
+    return tuple(
+        Program(service=name, argv=(sys.executable, "-P", script, name, str(points)))
+        for name in SERVICES
+    )
+
+
+def inherited() -> dict[str, str]:
+    """Our environment without what would lead a service elsewhere."""
+    kept = {"PIXCRAWLER_CACHE_DIR"}
+    return {k: v for k, v in os.environ.items() if not k.startswith("PIXCRAWLER_") or k in kept}
+
+
+@contextmanager
+def running(settings: Mapping[str, str], scale: Mapping[str, int]) -> Iterator[System]:
+    """A system for as long as the context lasts."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(reachable_folder()))
+        points = folder / "points"
+        points.mkdir()
+        environment = {**inherited(), **SETTINGS, **settings}
+        options = UpOptions(
+            data_dir=folder / "data", port=0, scale=dict(scale), programs=programs(points)
+        )
+        background = stack.enter_context(Background())
+        started = stack.enter_context(temporary(options, environment=environment))
+        system = System(started, background, points, environment)
+        stack.enter_context(system.api)
+        yield system
+
+
+@contextmanager
+def reachable_folder() -> Iterator[str]:
+    """A temporary folder that any account may enter, as PostgreSQL's must be where we are root."""
+    with tempfile.TemporaryDirectory(prefix="pixcrawler-test-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield folder
+
+
+def mixed(urls: Iterable[str], seed: int = 1) -> list[str]:
+    """The URLs in an order in which those that belong together do not stand together."""
+    order = list(urls)
+    random.Random(seed).shuffle(order)
+    return order
+
+
+def lines(text: str) -> list[Json]:
+    """One JSON document a line."""
+    return [json.loads(line) for line in text.splitlines() if line.strip()]

@@ -1,0 +1,158 @@
+"""Processes that are paused for longer than Kafka waits for them, and replicas that come late."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from pixcrawler.miniweb.site import Site
+from pixcrawler.standalone.ports import free_ports
+from tests.e2e import checks
+from tests.e2e.system import SESSION_TIMEOUT_S, STAGES, Json, System, mixed
+from tests.e2e.waiting import until
+
+LONGER_S = SESSION_TIMEOUT_S + 2
+
+
+@contextmanager
+def paused(pids: Sequence[int]) -> Iterator[None]:
+    """These processes do nothing while the context lasts."""
+    processes = [psutil.Process(pid) for pid in pids]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+def let_pass(seconds: float) -> None:
+    """Nothing can be asked whether a paused process has been forgotten: its time has to pass."""
+    with pytest.raises(AssertionError):
+        until("never", lambda: False, deadline_s=seconds)
+
+
+def test_zombies_wake_up_when_the_job_is_over(
+    system: System, scattered_web: Site, tmp_path: Path
+) -> None:
+    """One replica of every stage is paused: the others end the job, the zombies end themselves."""
+    job = system.create_from(mixed(scattered_web.truth, seed=40))
+    system.wait_ended(1, job)
+    zombies = {stage: system.pids(stage)[0] for stage in STAGES}
+    with paused(list(zombies.values())):
+        let_pass(LONGER_S)
+        system.finish(job)
+        checks.as_the_truth_says(system, job, scattered_web.truth, tmp_path)
+        before = system.objects(f"jobs/{job}") | system.objects(f"datasets/{job}")
+    _all_ended(system, zombies)
+    system.wait_healthy()
+    checks.nothing_left(system, job)
+    checks.adds_up(system, job)
+    assert system.objects(f"jobs/{job}") | system.objects(f"datasets/{job}") == before
+
+
+def test_zombies_wake_up_in_the_middle_of_the_job(
+    system: System, scattered_web: Site, tmp_path: Path
+) -> None:
+    """All replicas of all stages are paused: each ends itself, and others end the job."""
+    job = system.create_from(mixed(scattered_web.truth, seed=41))
+    system.wait_ended(1, job)
+    zombies = {f"{s}-{n}": pid for s in STAGES for n, pid in enumerate(system.pids(s), 1)}
+    assert len(zombies) == 2 * len(STAGES)
+    with paused(list(zombies.values())):
+        let_pass(LONGER_S)
+        assert system.progress(job)["status"] == "running"
+    _all_ended(system, zombies)
+    system.finish(job)
+    system.wait_healthy()
+    checks.all_well(system, job, scattered_web.truth, tmp_path)
+
+
+def _all_ended(system: System, zombies: dict[str, int]) -> None:
+    """Each of them said why it stops, and is gone."""
+    until(
+        "the zombies end",
+        lambda: not [name for name, pid in zombies.items() if _alive(pid)],
+        about=lambda: [name for name, pid in zombies.items() if _alive(pid)],
+    )
+    for name in {name.partition("-")[0] for name in zombies}:
+        logs = [system.log(f"{name}-{number}") for number in (1, 2)]
+        assert any("longer than the session timeout" in text for text in logs), name
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_replicas_that_join_and_leave_in_the_middle(
+    system: System, scattered_web: Site, tmp_path: Path
+) -> None:
+    """A third replica of every stage joins while chunks are in hand, and is stopped likewise."""
+    jobs: list[str] = []
+
+    def feed() -> None:
+        """Keep the stages busy."""
+        if not jobs or system.ended(jobs[-1]) >= 2:
+            jobs.append(system.create_from(mixed(scattered_web.truth, seed=50 + len(jobs))))
+
+    with ExitStack() as stack:
+        feed()
+        extras = [stack.enter_context(extra(system, stage)) for stage in STAGES]
+
+        def ready() -> bool:
+            feed()
+            return all(_ready(port) for _, port in extras)
+
+        until("the new replicas are ready", ready)
+        assert system.api.get("/v1/capacity")["active_chunks"] > 0
+        feed()
+        system.wait_ended(1, jobs[-1])
+        for process, _ in extras:
+            process.send_signal(signal.SIGTERM)
+        assert [process.wait(30) for process, _ in extras] == [0] * len(extras)
+    for number, job in enumerate(jobs):
+        system.finish(job)
+        checks.as_the_truth_says(system, job, scattered_web.truth, tmp_path / str(number))
+    checks.nothing_left(system, jobs[-1])
+    for job in jobs:
+        checks.adds_up(system, job)
+
+
+@contextmanager
+def extra(system: System, stage: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """One more replica, as anyone may start it; and the port of its health."""
+    told: Json = psutil.Process(system.pids(stage)[0]).environ()
+    (port,) = free_ports(1)
+    told |= {"PIXCRAWLER_HTTP_PORT": str(port), "PIXCRAWLER_WORKER": f"{stage}-extra"}
+    log = system.data_dir / "logs" / f"{stage}-extra.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"pixcrawler.{stage}"],
+            env=told,
+            cwd=system.data_dir,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process, port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == HTTPStatus.OK
+    except httpx.TransportError:
+        return False

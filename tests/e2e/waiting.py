@@ -1,0 +1,37 @@
+"""Waiting: for a condition, with a deadline, and with a word about what did not happen."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+DEADLINE_S = 90.0
+"""Far more than anything takes here; a machine that does other things, too, takes its time."""
+
+POLL_S = 0.05
+
+
+def until(
+    what: str,
+    found: Callable[[], T],
+    *,
+    deadline_s: float = DEADLINE_S,
+    about: Callable[[], object] = str,
+) -> T:
+    """Ask until the answer is true; that answer.
+
+    Args:
+        what: What is waited for, for whoever reads the failure.
+        found: Asked again and again.
+        deadline_s: Seconds; beyond, the test has failed.
+        about: Asked once when it has failed: what there is instead.
+    """
+    deadline = time.monotonic() + deadline_s
+    while True:
+        answer = found()
+        if answer:
+            return answer
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {deadline_s:g} s: {what}; {about()}")
+        time.sleep(POLL_S)
