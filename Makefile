@@ -34,7 +34,7 @@ lock: | $(if $(findstring $(VENV)-uv,$(UV)),$(VENV)-uv/bin/uv) ## requirements.l
 lint: $(READY) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy libs services tests tools demo
+	@$(VENV)/bin/mypy libs services tests demo bench
 	@$(VENV)/bin/lint-imports
 
 demo: $(READY) ## the main job on real photographs, compared with the truth
