@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint unit test demo up
+.PHONY: help setup lock lint unit test demo up bench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ demo: $(READY) ## the main job on real photographs, compared with the truth
 
 up: $(READY) ## standalone mode until Ctrl-C
 	@$(VENV)/bin/pixcrawler up
+
+bench: $(READY) ## the benchmarks, side by side with their references
+	@for each in bench/[a-z]*.py; do name=$$(basename $$each .py); echo "== $$name"; $(VENV)/bin/python -m bench.$$name || exit 1; done
 
 unit: $(READY) ## the unit tests alone, in seconds
 	@$(PYTEST) -q tests/unit
