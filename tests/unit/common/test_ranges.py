@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixcrawler.common.ranges import cut, initial_ranges, supply
@@ -29,6 +29,7 @@ def test_no_more_than_there_is() -> None:
     assert supply(["urls", "commons"], 30) is None
 
 
+@settings(deadline=None)  # a busy machine is no bug
 @given(st.integers(0, 10_000), st.integers(0, 5_000), st.integers(1, 700))
 def test_cut_covers_exactly(start: int, count: int, size: int) -> None:
     """Ranges follow each other without gap or overlap, and only the last may be short."""

@@ -1,6 +1,6 @@
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixcrawler.common.documents import Stream
@@ -55,6 +55,7 @@ def test_first_chunk_is_dealt_evenly() -> None:
     assert [c.next_offset for c in plan.cursors] == [250, 250]
 
 
+@settings(deadline=None)  # a busy machine is no bug
 @given(cursors, st.integers(0, 2000), st.integers(0, 400))
 def test_slices_cover_the_range_exactly(some: list[Cursor], count: int, urls: int) -> None:
     """A chunk's slices hold as many candidates as its range, or as many as there are."""
@@ -69,6 +70,7 @@ def test_slices_cover_the_range_exactly(some: list[Cursor], count: int, urls: in
         assert before.source != URLS or after.next_offset <= max(urls, before.next_offset)
 
 
+@settings(deadline=None)  # a busy machine is no bug
 @given(cursors, st.integers(0, 900))
 def test_turns_are_fair(some: list[Cursor], count: int) -> None:
     """Of searches without a known end none gives more than one candidate more than another."""
@@ -80,6 +82,7 @@ def test_turns_are_fair(some: list[Cursor], count: int) -> None:
     assert not shares or max(shares) - min(shares) <= 1
 
 
+@settings(deadline=None)  # a busy machine is no bug
 @given(
     cursors,
     st.integers(0, 10_000),
@@ -105,6 +108,7 @@ def test_plan_covers_exactly(
     assert all(sum(s.limit for s in c.slices) == c.range.size <= size for c in plan.chunks)
 
 
+@settings(deadline=None)  # a busy machine is no bug
 @given(cursors, st.integers(0, 900), st.integers(0, 400), st.integers(1, 300))
 def test_planning_on_continues(some: list[Cursor], first: int, second: int, size: int) -> None:
     """A refill goes on exactly where the searches stopped."""
@@ -131,6 +135,7 @@ def test_known_cursors_are_kept() -> None:
     assert [(s.keyword, s.limit) for s in slices] == [("dog", 10)]
 
 
+@settings(deadline=None)  # a busy machine is no bug
 @given(
     st.integers(1, 10_000),
     st.integers(0, 5000),
@@ -149,6 +154,7 @@ def test_refill_follows_the_yield() -> None:
     assert refill_size(missing=500, useful=0, tried=500, planned=500) == 1000
 
 
+@settings(deadline=None)  # a busy machine is no bug
 @given(st.integers(1, 2000), st.floats(0.1, 1.0))
 def test_refill_converges(wanted: int, share: float) -> None:
     """At a steady yield the number is reached in a handful of rounds and hardly overshot."""

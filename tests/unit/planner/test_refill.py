@@ -1,6 +1,6 @@
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixcrawler.common import ids
@@ -68,6 +68,7 @@ def details(*offsets: int, size: int = 50) -> dict[str, Details]:
     }
 
 
+@settings(deadline=None)  # a busy machine is no bug
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.booleans()), min_size=1, max_size=8),
     st.integers(1, 400),
