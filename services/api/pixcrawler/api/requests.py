@@ -135,8 +135,8 @@ class NewJob(Body):
 
     @property
     def number(self) -> int:
-        """How many images are asked for."""
-        return self.max_images or len(self.urls or ())
+        """How many images are asked for; a URL that is listed twice gives one."""
+        return self.max_images or len(set(self.urls or ()))
 
     @property
     def wanted_sources(self) -> tuple[str, ...]:

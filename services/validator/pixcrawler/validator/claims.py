@@ -45,7 +45,11 @@ KEPT, SURPLUS = Ruling(Outcome.KEPT), Ruling(Outcome.SURPLUS)
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Claims of other chunks that are equal or near to images of this one, by position: URLs."""
+    """Claims of other chunks that are equal or near to images of this one, by position: URLs.
+
+    Equal is also what is kept from the same URL: a host that encodes anew at each request would
+    otherwise have its image kept twice, and a URL has one outcome.
+    """
 
     equal: Mapping[int, str] = field(default_factory=dict)
     near: Mapping[int, str] = field(default_factory=dict)
@@ -229,16 +233,18 @@ class _Sight:
             **self._names,
             "failed": not live,
             "digests": digests,
+            "urls": [image.url for image in self.images],
             "hashes": [_signed(value) for value in sorted(set(near.values()))],
         }
         rows = (await self._connection.execute(_ALIKE, values)).all()
         by_digest = {bytes(row.sha256): row.url for row in rows if row.equal}
         by_hash = {row.phash: row.url for row in reversed(rows)}
+        kept_urls = {row.url for row in rows}
         return Matches(
             equal={
-                image.position: by_digest[image.sha256]
+                image.position: by_digest.get(image.sha256, image.url)
                 for image in self.images
-                if image.sha256 in by_digest
+                if image.sha256 in by_digest or image.url in kept_urls
             },
             # Only a deleted job's claims vanish between the two statements.
             near={
@@ -324,10 +330,12 @@ _ALIKE = text("""
       LEFT JOIN job_chunks f ON f.chunk_id = i.chunk_id AND f.status = 'failed'
      WHERE i.job_id = :job AND i.chunk_id <> :chunk
        AND (f.chunk_id IS NOT NULL) = :failed
-       AND (i.sha256 = ANY(:digests) OR i.phash = ANY(:hashes))
+       AND (i.sha256 = ANY(:digests) OR i.phash = ANY(:hashes) OR i.url = ANY(:urls))
      ORDER BY i.chunk_id, i.position
 """).bindparams(
-    bindparam("digests", type_=ARRAY(LargeBinary)), bindparam("hashes", type_=ARRAY(BigInteger))
+    bindparam("digests", type_=ARRAY(LargeBinary)),
+    bindparam("hashes", type_=ARRAY(BigInteger)),
+    bindparam("urls", type_=ARRAY(Text)),
 )
 
 _CLAIM = text("""

@@ -13,6 +13,8 @@ from pixcrawler.api.store import JobRecord
 from pixcrawler.common.ids import parse_chunk_id
 
 _INDEX = re.compile(r"\d{1,9}", re.ASCII)
+_INDICES = 1 << 31
+"""How many the column can hold."""
 
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -56,6 +58,6 @@ def chunk_index(job_id: str, chunk: str) -> int:
         ref = parse_chunk_id(chunk)
     except ValueError:
         raise not_found(f"chunk {chunk} of job {job_id}") from None
-    if ref.job_id != job_id:
+    if ref.job_id != job_id or ref.index >= _INDICES:
         raise not_found(f"chunk {chunk} of job {job_id}")
     return ref.index
