@@ -20,7 +20,7 @@ from pixcrawler.common.stage import Route, Stage
 from pixcrawler.common.topics import Topic
 from pixcrawler.common.watchdog import Watchdog
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 QUICK = Limits(first_wait_s=0.01, max_wait_s=0.05, watch_s=0.1, outage_s=5.0)
 
 

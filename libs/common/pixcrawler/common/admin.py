@@ -23,7 +23,7 @@ from pixcrawler.common.events import Event, Headers
 from pixcrawler.common.topics import Topic
 
 TIMEOUT_S = 30.0
-_APPEARS_S = 10.0
+_APPEARS_S = 60.0
 _POLL_S = 0.05
 _COMPACTION = {"min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000"}
 """A compacted topic is cleaned while it is small: the api reads it from its beginning."""
