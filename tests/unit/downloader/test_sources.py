@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pixcrawler.common.errors import GiveUp
+from pixcrawler.common.jobs import ListedUrls
 from pixcrawler.downloader.sources import Result, commons, openverse
 from pixcrawler.downloader.sources.urls import UrlList
 from pixcrawler.downloader.sources.web import Busy, pace
@@ -164,7 +165,12 @@ def test_a_spent_rate_limit_slows_us_down(headers: dict[str, str], pause: float)
 
 async def test_a_list_is_searched_by_its_places() -> None:
     """And ends where it ends."""
-    source = UrlList(["a", "b", "c"])
+    listed = ("a", "b", "c")
+
+    async def read(offset: int, limit: int) -> ListedUrls:
+        return ListedUrls(listed[offset : offset + limit], len(listed))
+
+    source = UrlList(read)
     first = await source.search("", 0, 2)
     assert ([one.url for one in first.candidates], first.exhausted) == (["a", "b"], False)
     rest = await source.search("", 2, 2)

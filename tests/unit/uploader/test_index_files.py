@@ -49,7 +49,6 @@ def job(form: Format = "zip", *, name: str = "") -> Job:
         name=name,
         keywords=("red panda", "*bold* | [link](x)\nnext"),
         sources=("openverse", "commons"),
-        urls=None,
         max_images=10,
         chunk_size=500,
         priority=5,

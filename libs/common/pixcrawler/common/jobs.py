@@ -1,10 +1,10 @@
 """A job as the stages see it: what was asked for, and whether it is still wanted."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.common.db.tables import crawl_jobs
@@ -29,14 +29,16 @@ class Options(Value):
 
 
 class Job(Value):
-    """A row of `crawl_jobs`, as much of it as the stages need."""
+    """A row of `crawl_jobs`, as much of it as the stages need.
+
+    Without its URLs: a list of 100,000 has 10 MB, and every chunk's every stage loads the job.
+    """
 
     job_id: str
     owner: str
     name: str
     keywords: tuple[str, ...]
     sources: tuple[str, ...]
-    urls: tuple[str, ...] | None
     max_images: int
     chunk_size: int
     priority: int
@@ -51,6 +53,25 @@ class Job(Value):
         return not (self.cancelled or self.deleted)
 
 
+class ListedUrls(NamedTuple):
+    """A stretch of a job's own list of URLs, and how many it has in all."""
+
+    urls: tuple[str, ...]
+    total: int
+
+
+_COLUMNS = [crawl_jobs.c[name] for name in Job.model_fields if name in crawl_jobs.c]
+_COLUMNS += [crawl_jobs.c.cancelled_at, crawl_jobs.c.deleted_at]
+
+_LISTED = text("""
+    SELECT jsonb_array_length(urls) AS total,
+           ARRAY(SELECT value
+                   FROM jsonb_array_elements_text(urls) WITH ORDINALITY AS listed (value, place)
+                  WHERE place > :first AND place <= :last ORDER BY place) AS urls
+      FROM crawl_jobs WHERE job_id = :job_id AND jsonb_typeof(urls) = 'array'
+""")
+
+
 def from_row(row: RowMapping | Mapping[str, Any]) -> Job:
     """A job from its row."""
     return Job(
@@ -62,9 +83,20 @@ def from_row(row: RowMapping | Mapping[str, Any]) -> Job:
 
 async def load(connection: AsyncConnection, job_id: str) -> Job | None:
     """The job, None if it is unknown. A deleted job is there as long as its tombstone."""
-    found = await connection.execute(select(crawl_jobs).where(crawl_jobs.c.job_id == job_id))
+    found = await connection.execute(select(*_COLUMNS).where(crawl_jobs.c.job_id == job_id))
     row = found.mappings().one_or_none()
     return None if row is None else from_row(row)
+
+
+async def listed_urls(
+    connection: AsyncConnection, job_id: str, offset: int, limit: int
+) -> ListedUrls:
+    """The URLs `offset` … `offset + limit - 1` that the caller brought along; none if unknown."""
+    found = await connection.execute(
+        _LISTED, {"job_id": job_id, "first": offset, "last": offset + limit}
+    )
+    row = found.one_or_none()
+    return ListedUrls((), 0) if row is None else ListedUrls(tuple(row.urls), row.total)
 
 
 async def unwanted(connection: AsyncConnection, job_ids: Collection[str]) -> set[str]:

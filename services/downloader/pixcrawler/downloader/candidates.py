@@ -5,6 +5,7 @@ it. A source that does not answer pins nothing.
 """
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 
@@ -19,6 +20,9 @@ from pixcrawler.downloader.progress import pulse
 from pixcrawler.downloader.sources import SearchPage, Source
 
 Sources = Mapping[str, Source]
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What no database or UTF-8 can hold: NUL, and halves of characters that a service cut through."""
 
 
 async def pinned(
@@ -72,12 +76,14 @@ def _in_turns(slices: Sequence[Slice], pages: Sequence[SearchPage]) -> Iterable[
     seen: set[str] = set()
     for row in zip_longest(*(page.candidates for page in pages)):
         for part, result in zip(slices, row, strict=True):
-            if result is None or result.url in seen:
+            if result is None:
                 continue
-            yield Candidate(
-                position=len(seen),
-                source=part.source,
-                keyword=part.keyword,
-                **result._asdict(),
-            )
-            seen.add(result.url)
+            about = {name: _storable(value) for name, value in result._asdict().items()}
+            if about["url"] in seen:
+                continue
+            yield Candidate(position=len(seen), source=part.source, keyword=part.keyword, **about)
+            seen.add(about["url"])
+
+
+def _storable(value: str) -> str:
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)

@@ -252,6 +252,7 @@ class Fetcher:
             if target in seen:
                 raise Failure(Outcome.REDIRECT, f"a loop at {target}"[:300])
             seen.add(target)
+            got: _Got | URL | None = None
             try:
                 await self._permit(target, asks)
                 async with (
@@ -261,8 +262,11 @@ class Fetcher:
                     began = time.monotonic()
                     got = await self._ask(session, target, left_s, max_bytes, cut=asks is None)
                     left_s -= time.monotonic() - began
-            except Failure as failure:
-                failure.hops = hops
+            except BaseException as error:
+                if isinstance(got, _Got):  # cancelled while the connection was being closed
+                    got.body.close()
+                if isinstance(error, Failure):
+                    error.hops = hops
                 raise
             if isinstance(got, _Got):
                 return got

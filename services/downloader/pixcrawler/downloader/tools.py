@@ -6,7 +6,7 @@ import aiohttp
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.blobs.port import BlobStore
-from pixcrawler.common.jobs import Job
+from pixcrawler.common.jobs import Job, ListedUrls, listed_urls
 from pixcrawler.common.stage import Stage
 from pixcrawler.downloader.budgets import Budgets, Terms
 from pixcrawler.downloader.candidates import Sources
@@ -26,7 +26,7 @@ class Tools:
 
     Args:
         settings: The downloader's.
-        engine: The database, for the budgets of hosts.
+        engine: The database, for the budgets of hosts and jobs' lists of URLs.
         blobs: Where parts go.
         worker: This replica's name.
     """
@@ -34,6 +34,7 @@ class Tools:
     def __init__(
         self, settings: Settings, engine: AsyncEngine, blobs: BlobStore, worker: str
     ) -> None:
+        self._engine = engine
         limits = limits_from(settings)
         guard = Guard(settings.fetch_allow_networks)
         self._connections = Connections(guard, settings.user_agent, limits)
@@ -68,7 +69,11 @@ class Tools:
 
     def sources(self, job: Job) -> Sources:
         """What a chunk of this job may be made of."""
-        return {**self._searches, "urls": UrlList(job.urls or ())}
+        return {**self._searches, "urls": UrlList(partial(self._listed, job.job_id))}
+
+    async def _listed(self, job_id: str, offset: int, limit: int) -> ListedUrls:
+        async with self._engine.connect() as connection:
+            return await listed_urls(connection, job_id, offset, limit)
 
     async def close(self) -> None:
         """End connections, give budgets back, let go of threads."""

@@ -1,7 +1,8 @@
 """The source `urls`: the job's own list."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 
+from pixcrawler.common.jobs import ListedUrls
 from pixcrawler.downloader.sources import Result, SearchPage
 
 
@@ -9,13 +10,13 @@ class UrlList:
     """A list of URLs as something that can be searched; the keyword means nothing.
 
     Args:
-        urls: The list, in its order.
+        read: Gives so many URLs of the list from a place on: offset, limit.
     """
 
-    def __init__(self, urls: Sequence[str]) -> None:
-        self._urls = urls
+    def __init__(self, read: Callable[[int, int], Awaitable[ListedUrls]]) -> None:
+        self._read = read
 
     async def search(self, keyword: str, offset: int, limit: int) -> SearchPage:  # noqa: ARG002
         """See `Source.search`."""
-        end = offset + limit
-        return SearchPage(tuple(map(Result, self._urls[offset:end])), end >= len(self._urls))
+        urls, total = await self._read(offset, limit)
+        return SearchPage(tuple(map(Result, urls)), offset + limit >= total)
