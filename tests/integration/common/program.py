@@ -1,5 +1,6 @@
 """A small program of the pipeline, for tests that kill, pause and stop a real process."""
 
+import functools
 from collections.abc import Sequence
 
 from pydantic import Field
@@ -12,18 +13,17 @@ from pixcrawler.common.service import Runnable, Runtime
 from pixcrawler.common.settings import StageSettings
 from pixcrawler.common.stage import Route
 
-FATAL_ATTEMPT = 13
-
 
 class Settings(StageSettings):
-    """One setting of its own."""
+    """Two settings of its own."""
 
     capacity: int = Field(default=1)
+    unlucky: bool = False
 
 
-async def handle(event: ChunkPlanned, context: Context) -> Sequence[Event]:
-    """Answer at once; attempt 13 is bad luck."""
-    if event.attempt == FATAL_ATTEMPT:
+async def handle(event: ChunkPlanned, context: Context, *, unlucky: bool) -> Sequence[Event]:
+    """Answer at once, or end the process."""
+    if unlucky:
         raise Fatal("bad luck")
     await context.check()
     return [
@@ -37,7 +37,8 @@ async def build(settings: Settings, runtime: Runtime) -> Runnable:
     """The composition root."""
     if settings.capacity < 1:
         raise SettingsError("PIXCRAWLER_CAPACITY: below one chunk; give it more")
-    return runtime.stage([Route(ChunkPlanned, handle)], watch_jobs=False)
+    handler = functools.partial(handle, unlucky=settings.unlucky)
+    return runtime.stage([Route(ChunkPlanned, handler)], watch_jobs=False)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ async def test_work_metrics_and_a_clean_stop(real: dict[str, str], fresh_kafka: 
     await admin.apply_topics(fresh_kafka)
     async with program(**real) as running:
         await soon_there(running.ready)
-        chunk = await ask(fresh_kafka, 1)
+        chunk = await ask(fresh_kafka)
         await answered(fresh_kafka, chunk)
         _, metrics = await running.get("/metrics")
         assert 'pixcrawler_chunks_total{stage="downloader",status="completed"} 1.0' in metrics
@@ -119,7 +119,7 @@ async def test_a_paused_process_stops_itself(real: dict[str, str], fresh_kafka: 
         await soon_there(running.ready)
         running.process.send_signal(signal.SIGSTOP)
         paused = asyncio.get_running_loop().time()
-        chunk = await ask(fresh_kafka, 1)
+        chunk = await ask(fresh_kafka)
         await soon_there(lambda: _passed(paused + 6.5))  # the pause itself is what is tested
         running.process.send_signal(signal.SIGCONT)
         assert await running.exit_code() == EXIT_PAUSED
@@ -133,12 +133,14 @@ async def test_a_paused_process_stops_itself(real: dict[str, str], fresh_kafka: 
 async def test_a_fatal_error_is_one_line_and_exit_1(real: dict[str, str], fresh_kafka: str) -> None:
     """The supervisor starts another; the record is still there for it."""
     await admin.apply_topics(fresh_kafka)
-    async with program(**real) as running:
+    async with program(**real, PIXCRAWLER_UNLUCKY="true") as running:
         await soon_there(running.ready)
-        await ask(fresh_kafka, 13)
+        chunk = await ask(fresh_kafka)
         assert await running.exit_code() == 1
         [line] = [each for each in running.stderr.splitlines() if '"level": "error"' in each]
         assert json.loads(line)["error"] == "bad luck"
+    async with program(**real):
+        await answered(fresh_kafka, chunk)
 
 
 async def test_it_waits_for_what_is_not_there() -> None:
@@ -159,7 +161,7 @@ async def test_it_waits_for_the_schema(fresh_kafka: str, empty_database: str) ->
         "PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS": fresh_kafka,
         "PIXCRAWLER_DATABASE_URL": empty_database,
     }
-    chunk = await ask(fresh_kafka, 1)
+    chunk = await ask(fresh_kafka)
     async with program(**settings) as running:
         await soon_there(running.alive)
         assert not await running.ready()
@@ -193,12 +195,12 @@ async def test_a_taken_port_is_exit_1() -> None:
             assert port in second.stderr
 
 
-async def ask(kafka: str, attempt: int) -> str:
+async def ask(kafka: str) -> str:
     """Publish `chunk.planned` for a new chunk, and tell which."""
     publisher = Publisher(kafka, source="/test")
     await publisher.start()
     chunk = ids.chunk_id(ids.new_job_id(), 0)
-    await publisher.publish([ChunkPlanned(chunk_id=chunk, attempt=attempt, slices=())])
+    await publisher.publish([ChunkPlanned(chunk_id=chunk, attempt=1, slices=())])
     await publisher.stop()
     return chunk
 
