@@ -1,7 +1,7 @@
 """The HTTP API as the command uses it; it outlasts an API that is away for a while."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Self
 
 import httpx
@@ -78,9 +78,14 @@ class Api:
 
     @contextmanager
     def stream(self, url: str, *, offset: int) -> Iterator[httpx.Response]:
-        """A file's bytes from an offset on; the link carries its own permission."""
+        """A file's bytes from an offset on; the link carries its own permission.
+
+        So the key stays here: the link may lead to a blob store, which would refuse it besides.
+        """
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self._http.stream("GET", url, headers=headers, timeout=60.0) as response:
+        request = self._http.build_request("GET", url, headers=headers, timeout=60.0)
+        request.headers.pop("Authorization", None)
+        with closing(self._http.send(request, stream=True)) as response:
             if _present(response).is_error:
                 response.read()
                 raise _refusal(response)

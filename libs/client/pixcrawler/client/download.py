@@ -101,16 +101,20 @@ def _fetch_file(api: Api, job_id: str, file: File, folder: Path) -> File:
         return file
     partial = target.with_name(target.name + ".part")
     partial.parent.mkdir(parents=True, exist_ok=True)
+    if _size(partial) >= file.size and partial.exists() and _sha256(partial) != file.sha256:
+        partial.unlink()  # of an earlier round
     link = file.url
     for attempt in api.patiently():
         with attempt:
+            if partial.exists() and _size(partial) >= file.size:
+                break  # whole: only its name was missing
             try:
                 _append(api, link, partial)
             except CommandError:
                 # A link expires; the API gives a new one.
                 link = _link(api, job_id, file.path)
                 raise Away(f"the link of {file.path} was refused") from None
-            if partial.stat().st_size < file.size:
+            if _size(partial) < file.size:
                 raise Away(f"{file.path} broke off")
     if _sha256(partial) != file.sha256:
         partial.unlink()
@@ -120,12 +124,17 @@ def _fetch_file(api: Api, job_id: str, file: File, folder: Path) -> File:
 
 
 def _append(api: Api, link: str, partial: Path) -> None:
-    offset = partial.stat().st_size if partial.exists() else 0
+    offset = _size(partial)
     with api.stream(link, offset=offset) as response:
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
         with partial.open("ab" if resumed else "wb") as out:
             for piece in response.iter_bytes(PIECE):
                 out.write(piece)
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def _link(api: Api, job_id: str, path: str) -> str:

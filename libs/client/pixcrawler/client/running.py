@@ -75,15 +75,15 @@ def request(wish: Wish) -> Json:
 
 
 def read_urls(path: Path) -> list[str]:
-    """One URL a line; blank lines and lines that begin with # are left out."""
+    """One URL a line, each once; blank lines and lines that begin with # are left out."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"{path} cannot be read: {error}", USAGE) from error
     urls = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not urls:
         raise CommandError(f"{path} holds no URL: one a line is expected", USAGE)
-    return urls
+    return list(dict.fromkeys(urls))
 
 
 def fetch_dataset(api: Api, job_id: str, folder: Path) -> None:
