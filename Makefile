@@ -5,6 +5,8 @@ UV := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
 MEMBERS := $(sort $(dir $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)))
 READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
+# Tests wait for real parts most of the time, so a few more at once than there are cores.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint unit test demo up bench
@@ -50,4 +52,4 @@ unit: $(READY) ## the unit tests alone, in seconds
 	@$(PYTEST) -q tests/unit
 
 test: lint ## everything: lint, unit, integration, e2e
-	@$(PYTEST) -q tests
+	@$(PYTEST) -q -n $(JOBS) --dist loadfile tests

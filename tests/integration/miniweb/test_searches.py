@@ -11,9 +11,9 @@ from pixcrawler.miniweb import plans
 from pixcrawler.miniweb.searches import Hits, commons, openverse
 from pixcrawler.miniweb.server import Server
 from pixcrawler.miniweb.site import Site, hosting
-from tests.unit.miniweb.conftest import CONTACT
+from tests.integration.miniweb.conftest import CONTACT
 
-DATA = Path(__file__).parent.parent / "sources_data"
+DATA = Path(__file__).parents[2] / "unit" / "sources_data"
 WORD = "red panda"
 FILES = {
     "action": "query",
