@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 people = Console(stderr=True, highlight=False)
 """What people read beside the result: progress, notes, errors."""
@@ -30,7 +31,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         numeric = all(isinstance(row[index], int | float) for row in body) and bool(body)
         shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in body:
-        shown.add_row(*("" if cell is None else str(cell) for cell in row))
+        # As text: what is in square brackets is no markup, whoever wrote it.
+        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     result.print(shown)
 
 
