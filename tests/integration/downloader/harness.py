@@ -22,6 +22,7 @@ class NotingContext:
 
     attempt: int = 1
     worker: str = "test"
+    source: str = ""
     traceparent: str = ""
     wanted: bool = True
     checks: int = 0

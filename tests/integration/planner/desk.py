@@ -58,6 +58,7 @@ class RecordContext:
     """A piece of work as the consumer loop would hand it over."""
 
     worker: str = "planner-test"
+    source: str = "/downloader/worker-7"
     attempt: int = 0
     traceparent: str = ""
 

@@ -220,6 +220,7 @@ async def test_attempts_are_remembered(desk: Desk) -> None:
         ("chunk.downloaded", 3, 17),
     ]
     assert all(s["started_at"] and s["ended_at"] for s in steps)
+    assert [s["worker"] for s in steps[:3]] == ["worker-7"] * 3
 
 
 async def test_attempts_are_bounded(desk: Desk) -> None:

@@ -38,6 +38,7 @@ class Hand:
     attempt: int = 1
     watched: bool = True
     worker: str = "test"
+    source: str = ""
     traceparent: str = ""
     record: RecordRef = field(default_factory=lambda: RecordRef("t", 0, 0, 0))
     reported: list[tuple[int, int]] = field(default_factory=list)

@@ -33,6 +33,7 @@ class NotingContext:
 
     attempt: int = 1
     worker: str = "test"
+    source: str = ""
     wanted: bool = True
     traceparent: str = ""
     reports: list[tuple[int, int, ImageTotals]] = field(default_factory=list)

@@ -159,7 +159,7 @@ async def describe_topics(
         return await _describe(admin, chosen)
 
 
-async def lag(bootstrap_servers: str, groups: Iterable[str] = topics.STAGES) -> tuple[Lag, ...]:
+async def lag(bootstrap_servers: str, groups: Iterable[str] = topics.GROUPS) -> tuple[Lag, ...]:
     """How far the groups are behind, per partition that they read, sorted."""
     reads = {
         group: [topic.name for topic in topics.registry() if group in topic.readers]

@@ -36,6 +36,11 @@ class Context(Protocol):
         ...
 
     @property
+    def source(self) -> str:
+        """Who published the record (`ce_source`), such as `/downloader/<worker>`; may be empty."""
+        ...
+
+    @property
     def attempt(self) -> int:
         """The highest attempt among the records that joined this work; ask when answering."""
         ...

@@ -52,7 +52,9 @@ CHUNK_FAILED = "chunk.failed"
 CHUNK_PROGRESS = "chunk.progress"
 TRACKER_EVENTS = "tracker.events"
 TABLE_GROUP = "tracker-table"
-"""The consumer group of the tracker's table; every stage's own group has the stage's name."""
+"""The consumer group of the tracker's table."""
+GROUPS = (*STAGES, TABLE_GROUP)
+"""Every consumer group; a stage's own has the stage's name."""
 TRACKER_CHANGELOG = "tracker.changelog"
 
 

@@ -155,6 +155,11 @@ class WorkContext:
         return self._work.first.ref
 
     @property
+    def source(self) -> str:
+        """Who published the record."""
+        return events.header(self._work.first.raw.headers, "ce_source")
+
+    @property
     def attempt(self) -> int:
         """The highest attempt among the records that joined this work."""
         return self._work.attempt

@@ -93,7 +93,13 @@ async def _try_again(tools: Tools, event: ChunkFailed, context: Context, held: P
             return True  # it has ended
         steps, now = found
         steps = history.ended(
-            steps, event.attempt, event.stage, now, state="failed", error=event.error
+            steps,
+            event.attempt,
+            event.stage,
+            now,
+            state="failed",
+            error=event.error,
+            worker=_worker(context),
         )
         await store.write_steps(connection, event.chunk_id, steps)
         await store.wait_again(
@@ -133,6 +139,11 @@ async def handle_chunk_validated(
     return ()
 
 
+def _worker(context: Context) -> str:
+    """The replica that published the event: the last part of its source."""
+    return context.source.rpartition("/")[2]
+
+
 async def _advance(
     event: ChunkEvent, context: Context, tools: Tools, *, done: str, begun: str
 ) -> None:
@@ -142,7 +153,8 @@ async def _advance(
         if found is None:
             return  # it does not hold a slot: an old record
         before, now = found
-        steps = history.ended(before, event.attempt, done, now, state="done")
+        worker = _worker(context)
+        steps = history.ended(before, event.attempt, done, now, state="done", worker=worker)
         steps = history.begun(steps, event.attempt, begun, now, record=context.record)
         if steps != before:
             await store.write_steps(connection, event.chunk_id, steps)
