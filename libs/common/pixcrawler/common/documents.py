@@ -92,7 +92,10 @@ class Fetched(Value):
 
 
 PART_OUTCOMES = "outcomes.jsonl"
-"""The member of a part that says what became of each of its candidates; it is the first member."""
+"""The member of a part that says what became of each of its candidates; it is the first member.
+
+The images follow in the order of their positions; readers rely on it.
+"""
 
 
 def part_member(position: int) -> str:
@@ -169,7 +172,8 @@ class ChunkResult(Value):
         status: `completed` by the uploader, `failed` by the planner.
         error: Why it failed, a short word (`cancelled`, `no_valid_images`, …); empty otherwise.
         message: Likewise, one sentence for people.
-        images: What became of its candidates (all zero where it failed before verdicts).
+        images: What became of its candidates. Of a chunk that was given up, those without a verdict
+            count as `failed` or `cancelled`.
         archive: Its archive; None when nothing was kept or it failed.
         exhausted: Searches that have no more to give (from the candidates).
     """
