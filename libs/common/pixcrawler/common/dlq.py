@@ -15,6 +15,8 @@ from pixcrawler.common.context import RecordRef
 from pixcrawler.common.events import Headers, Record, header
 
 PREFIX = "dlq_"
+LARGEST = 900_000
+"""Bytes of a letter's value: with the further headers it has to stay below Kafka's 1 MiB."""
 _RATIO_NEEDS = 20
 """Records that must have been seen before a share of them means anything."""
 
@@ -40,7 +42,13 @@ def letter(
     headers: Sequence[tuple[str, bytes | None]],
     provenance: Provenance,
 ) -> Record:
-    """The dead letter of a record; headers of an earlier death are replaced."""
+    """The dead letter of a record; headers of an earlier death are replaced.
+
+    A value that is too large for a letter is cut; the original stands where the letter says.
+    """
+    if value is not None and len(value) > LARGEST:
+        cut = f"{provenance.message} (the first {LARGEST} of {len(value)} bytes)"
+        value, provenance = value[:LARGEST], provenance._replace(message=cut)
     kept = tuple((name, text or b"") for name, text in headers if not name.startswith(PREFIX))
     said = tuple(
         (PREFIX + name, _text(getattr(provenance, name)).encode()) for name in Provenance._fields
