@@ -1,5 +1,7 @@
 """The `pixcrawler` command: its words and options, and nothing of how they are done."""
 
+import importlib.metadata
+import os
 import signal
 import sys
 from pathlib import Path
@@ -36,11 +38,36 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
 
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(importlib.metadata.version("pixcrawler-client"))
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Keywords in, a clean and licensed image dataset out."""
+
+
 Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on stdout.")]
+Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="Its name: `topics list`.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
-Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to put it.")]
+Folder = Annotated[
+    Path, typer.Option("-o", "--output", metavar="DIR", help="Where the dataset goes.")
+]
+Status = Literal["pending", "running", "completed", "incomplete", "failed", "cancelled"]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", metavar="DIR", help="Where everything is kept.")
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Where everything is kept. [default: PIXCRAWLER_DATA_DIR, else the platform's folder]",
+    ),
 ]
 
 
@@ -49,29 +76,56 @@ def near_duplicates(text: str) -> int | None:
     if text == "off":
         return None
     if not text.isdecimal() or not 0 <= int(text) <= 16:  # noqa: PLR2004 - the API's own bound
-        raise typer.BadParameter("a number of bits from 0 to 16, or off")
+        raise typer.BadParameter(
+            f"a number of bits from 0 to 16, or off, not {text}", param_hint="'--near-duplicates'"
+        )
     return int(text)
 
 
 @app.command(epilog='Example: pixcrawler run "red panda" -n 200 -o pandas')
 def run(
-    keywords: Annotated[list[str] | None, typer.Argument(metavar="KEYWORD…")] = None,
+    keywords: Annotated[
+        list[str] | None, typer.Argument(metavar="KEYWORD", help="What to look for.")
+    ] = None,
     number: Annotated[
         int | None,
-        typer.Option("-n", "--number", min=1, help="Images in all. [default: 500; all of a list]"),
+        typer.Option(
+            "-n",
+            "--number",
+            metavar="N",
+            min=1,
+            help="Images in all, over all keywords and sources. [default: 500; all of a list]",
+        ),
     ] = None,
     source: Annotated[
-        list[str] | None, typer.Option(help="Where to search; may be given again.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where to search; may be given again. [default: openverse and commons]",
+        ),
     ] = None,
     urls: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A list of URLs, one a line.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Take these URLs, one a line, also without a KEYWORD."),
     ] = None,
-    priority: Annotated[int, typer.Option(min=0, max=10)] = 5,
-    min_size: Annotated[int, typer.Option(min=1, help="Shortest side, in pixels.")] = 64,
+    priority: Annotated[
+        int, typer.Option(metavar="N", min=0, max=10, help="Higher goes first.")
+    ] = 5,
+    min_size: Annotated[
+        int, typer.Option(metavar="PIXELS", min=1, max=65535, help="The shorter side at least.")
+    ] = 64,
     near: Annotated[
-        str, typer.Option("--near-duplicates", metavar="BITS|off", help="Same image within.")
+        str,
+        typer.Option(
+            "--near-duplicates",
+            metavar="BITS|off",
+            help="Images whose perceptual hashes differ in at most BITS bits (0-16) are the same.",
+        ),
     ] = "6",
-    packing: Annotated[Literal["zip", "webdataset"], typer.Option("--format")] = "zip",
+    packing: Annotated[
+        Literal["zip", "webdataset"],
+        typer.Option("--format", metavar="zip|webdataset", help="What the archives are."),
+    ] = "zip",
     *,
     folder: Folder,
     as_json: Json = False,
@@ -95,11 +149,20 @@ def run(
 def up(
     data_dir: DataDir = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Of the API. [default: 8000 if free]")
+        int | None,
+        typer.Option(
+            metavar="PORT", min=0, max=65535, help="Of the API. [default: 8000, or a free one]"
+        ),
     ] = None,
-    scale: Annotated[str, typer.Option(metavar="SERVICE=N,…")] = "",
-    brokers: Annotated[int, typer.Option(min=1)] = 1,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once it is ready.")] = False,
+    scale: Annotated[
+        str, typer.Option(metavar="SERVICE=N,…", help="Replicas, such as downloader=2,validator=2.")
+    ] = "",
+    brokers: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Kafka brokers; an odd number.")
+    ] = 1,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return once it is ready; it goes on running.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Run everything on this machine until Ctrl-C."""
@@ -122,7 +185,8 @@ def status(data_dir: DataDir = None, as_json: Json = False) -> int:
 def chunks(
     job: JobId,
     status: Annotated[
-        Literal["pending", "processing", "completed", "failed"] | None, typer.Option()
+        Literal["pending", "processing", "completed", "failed"] | None,
+        typer.Option(metavar="STATUS", help="Only pending, processing, completed or failed ones."),
     ] = None,
     as_json: Json = False,
 ) -> int:
@@ -132,14 +196,22 @@ def chunks(
 
 @app.command(epilog="Example: pixcrawler capacity")
 def capacity(as_json: Json = False) -> int:
-    """How much work is let through at a time, and how much of it is in use."""
+    """Slots for chunks, and how many are taken."""
     return jobs.capacity(json=as_json)
 
 
 @jobs_app.command("list", epilog="Example: pixcrawler jobs list --status running")
 def jobs_list(
-    status: Annotated[str | None, typer.Option()] = None,
-    project: Annotated[str | None, typer.Option()] = None,
+    status: Annotated[
+        Status | None,
+        typer.Option(
+            metavar="STATUS",
+            help="Only pending, running, completed, incomplete, failed or cancelled ones.",
+        ),
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only those with this project_id.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Your jobs, the latest first."""
@@ -168,7 +240,8 @@ def jobs_cancel(job: JobId, as_json: Json = False) -> int:
 def jobs_retry(
     job: JobId,
     chunk: Annotated[
-        str | None, typer.Option(help="Index or id; all failed ones if not given.")
+        str | None,
+        typer.Option(metavar="CHUNK", help="Its index or id; all failed ones if not given."),
     ] = None,
     as_json: Json = False,
 ) -> int:
@@ -179,8 +252,11 @@ def jobs_retry(
 @jobs_app.command("extend", epilog="Example: pixcrawler jobs extend JOB -n 100")
 def jobs_extend(
     job: JobId,
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="Images more.")],
-    priority: Annotated[int | None, typer.Option(min=0, max=10)] = None,
+    number: Annotated[int, typer.Option("-n", "--number", metavar="N", min=1, help="Images more.")],
+    priority: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, max=10, help="Of the new chunks. [default: the job's]"),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Ask for more images."""
@@ -201,14 +277,14 @@ def jobs_download(job: JobId, *, folder: Folder, as_json: Json = False) -> int:
 
 @topics_app.command("list", epilog="Example: pixcrawler topics list")
 def topics_list(as_json: Json = False) -> int:
-    """The topics, and how many records each holds."""
+    """The topics, and what each is for."""
     from pixcrawler.client import admin
 
     return admin.topics_list(json=as_json)
 
 
 @topics_app.command("describe", epilog="Example: pixcrawler topics describe chunk.planned")
-def topics_describe(topic: str, as_json: Json = False) -> int:
+def topics_describe(topic: Topic, as_json: Json = False) -> int:
     """One topic: partitions, retention, who writes and who reads it."""
     from pixcrawler.client import admin
 
@@ -217,8 +293,12 @@ def topics_describe(topic: str, as_json: Json = False) -> int:
 
 @topics_app.command("apply", epilog="Example: pixcrawler topics apply")
 def topics_apply(
-    partitions: Annotated[int, typer.Option(min=1)] = 12,
-    replication: Annotated[int, typer.Option(min=1)] = 1,
+    partitions: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Of each topic that carries work.")
+    ] = 12,
+    replication: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Brokers that keep each record.")
+    ] = 1,
     as_json: Json = False,
 ) -> int:
     """Create the topics that are missing."""
@@ -231,13 +311,18 @@ def topics_apply(
     "tail", epilog="Example: pixcrawler topics tail chunk.uploaded --job JOB --from beginning"
 )
 def topics_tail(
-    topic: str,
-    job: Annotated[str | None, typer.Option()] = None,
-    chunk: Annotated[str | None, typer.Option()] = None,
+    topic: Topic,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job's.")] = None,
+    chunk: Annotated[str | None, typer.Option(metavar="CHUNK", help="Only this chunk's.")] = None,
     start: Annotated[
-        str, typer.Option("--from", metavar="beginning|end|OFFSET|TIME")
+        str,
+        typer.Option(
+            "--from", metavar="WHERE", help="beginning, end, an offset, or a time (ISO 8601, UTC)."
+        ),
     ] = "beginning",
-    number: Annotated[int | None, typer.Option("-n", min=1, help="Records at most.")] = None,
+    number: Annotated[
+        int | None, typer.Option("-n", metavar="N", min=1, help="Records at most.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -257,8 +342,11 @@ def topics_lag(as_json: Json = False) -> int:
 
 @keys_app.command("create", epilog="Example: pixcrawler keys create --owner ann --scope write")
 def keys_create(
-    owner: Annotated[str, typer.Option()],
-    scope: Annotated[Literal["read", "write", "admin"], typer.Option()] = "write",
+    owner: Annotated[str, typer.Option(metavar="NAME", help="Who sees the jobs made with it.")],
+    scope: Annotated[
+        Literal["read", "write", "admin"],
+        typer.Option(metavar="read|write|admin", help="What it may do."),
+    ] = "write",
     as_json: Json = False,
 ) -> int:
     """Make a key; it is shown this once."""
@@ -276,7 +364,10 @@ def keys_list(as_json: Json = False) -> int:
 
 
 @keys_app.command("revoke", epilog="Example: pixcrawler keys revoke KEY_ID")
-def keys_revoke(key_id: str, as_json: Json = False) -> int:
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="See `keys list`.")],
+    as_json: Json = False,
+) -> int:
     """Let a key open nothing any more."""
     from pixcrawler.client import admin
 
@@ -309,6 +400,10 @@ def main() -> None:
         sys.exit(error.code)
     except (StandaloneError, PixCrawlerError) as error:
         output.note(f"pixcrawler: {error}")
+        sys.exit(FAILED)
+    except BrokenPipeError:
+        # Who read us has gone, as `head` does; what is still in the buffer has no reader either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
 
 

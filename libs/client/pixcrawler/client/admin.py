@@ -39,6 +39,9 @@ def topics_list(*, json: bool) -> int:
     if json:
         output.document({"items": rows})
     else:
+        missing = [row["name"] for row in rows if not row["partitions"]]
+        if missing:
+            output.note(f"{len(missing)} topics are missing: pixcrawler topics apply")
         output.table(
             ("topic", "key", "partitions", "cleanup", "what"),
             [
@@ -119,6 +122,8 @@ def topics_tail(
             shown += 1
             if shown == number:
                 return
+        if not shown:
+            output.note("no such record")
 
     _run(show())
     return 0
@@ -203,8 +208,10 @@ def db_current(*, json: bool) -> int:
     revision = _run(migrate.current(database_url()))
     if json:
         output.document({"revision": revision})
+    elif revision is None:
+        output.note("no schema yet: pixcrawler db upgrade")
     else:
-        output.result.print(revision or "no schema yet: pixcrawler db upgrade", markup=False)
+        output.result.print(revision, markup=False)
     return 0 if revision else FAILED
 
 

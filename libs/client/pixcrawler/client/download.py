@@ -6,20 +6,24 @@
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 
 from pixcrawler.client.api import Api, Away
-from pixcrawler.client.errors import USAGE, CommandError
+from pixcrawler.client.errors import USAGE, ApiError, CommandError
 
 INDEX = "dataset.json"
-PIECE = 1 << 20
 PARALLEL = 4
 """Files at a time: enough to hide latency, few enough to be polite to one server."""
+
+NEW_LINKS = 3
+"""How often a refused link is exchanged for a new one: links expire, but not at once."""
 
 _ARCHIVE = re.compile(r"chunk_(?P<job>[0-9a-f-]{36})-\d{5,}\.(zip|tar)(\.part)?")
 
@@ -49,6 +53,21 @@ def check_folder(folder: Path, job_id: str | None) -> None:
         )
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, before any work is done for it."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CommandError(f"{folder} cannot be written to: {error.strerror}", USAGE) from error
+    finally:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+
+
 def dataset_of(folder: Path) -> str | None:
     """The job whose dataset, whole or in parts, is in this folder."""
     try:
@@ -76,16 +95,30 @@ def fetch(
         The files of the dataset.
     """
     check_folder(folder, job_id)
+    try:
+        return _fetch(api, job_id, folder, on_bytes)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CommandError(f"{error.filename or folder} cannot be written: {reason}") from error
+
+
+def _fetch(
+    api: Api, job_id: str, folder: Path, on_bytes: Callable[[int, int], None] | None
+) -> list[File]:
     files = [_file(item) for item in api.get(f"/v1/jobs/{job_id}/dataset")["files"]]
     folder.mkdir(parents=True, exist_ok=True)
     total, so_far = sum(file.size for file in files), 0
     body = [file for file in files if file.path != INDEX]
     last = [file for file in files if file.path == INDEX]
     with ThreadPoolExecutor(PARALLEL) as pool:
-        for file in pool.map(lambda file: _fetch_file(api, job_id, file, folder), body):
-            so_far += file.size
-            if on_bytes:
-                on_bytes(so_far, total)
+        try:
+            for file in pool.map(lambda file: _fetch_file(api, job_id, file, folder), body):
+                so_far += file.size
+                if on_bytes:
+                    on_bytes(so_far, total)
+        except BaseException:
+            api.stop()  # the other files' threads too: nobody waits for them any more
+            raise
     for file in last:
         _fetch_file(api, job_id, file, folder)
     return files
@@ -103,19 +136,11 @@ def _fetch_file(api: Api, job_id: str, file: File, folder: Path) -> File:
     partial.parent.mkdir(parents=True, exist_ok=True)
     if _size(partial) >= file.size and partial.exists() and _sha256(partial) != file.sha256:
         partial.unlink()  # of an earlier round
-    link = file.url
-    for attempt in api.patiently():
-        with attempt:
-            if partial.exists() and _size(partial) >= file.size:
-                break  # whole: only its name was missing
-            try:
-                _append(api, link, partial)
-            except CommandError:
-                # A link expires; the API gives a new one.
-                link = _link(api, job_id, file.path)
-                raise Away(f"the link of {file.path} was refused") from None
-            if _size(partial) < file.size:
-                raise Away(f"{file.path} broke off")
+    resumed = _size(partial) > 0
+    _complete(api, job_id, file, partial)
+    if resumed and _sha256(partial) != file.sha256:
+        partial.unlink()  # begun with another version of the file
+        _complete(api, job_id, file, partial)
     if _sha256(partial) != file.sha256:
         partial.unlink()
         raise CommandError(f"{file.path} is not what the API lists (sha256): fetch it again")
@@ -123,13 +148,40 @@ def _fetch_file(api: Api, job_id: str, file: File, folder: Path) -> File:
     return file
 
 
-def _append(api: Api, link: str, partial: Path) -> None:
+def _complete(api: Api, job_id: str, file: File, partial: Path) -> None:
+    """Append what is missing, with a new link where the one at hand is refused."""
+    link, refused = file.url, 0
+    try:
+        for attempt in api.patiently():
+            with attempt:
+                if partial.exists() and _size(partial) >= file.size:
+                    break  # whole: only its name was missing
+                try:
+                    _append(api, link, file, partial)
+                except ApiError as error:
+                    refused += 1
+                    if refused > NEW_LINKS:
+                        raise CommandError(f"{file.path} is refused: {error}") from error
+                    link = _link(api, job_id, file.path)
+                    raise Away(f"the link of {file.path} was refused") from error
+    except (Away, httpx.TransportError) as error:
+        raise CommandError(
+            f"{file.path} could not be fetched ({error or type(error).__name__}): "
+            "go on with `pixcrawler jobs download`"
+        ) from error
+
+
+def _append(api: Api, link: str, file: File, partial: Path) -> None:
     offset = _size(partial)
     with api.stream(link, offset=offset) as response:
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
         with partial.open("ab" if resumed else "wb") as out:
-            for piece in response.iter_bytes(PIECE):
+            for piece in response.iter_bytes():
+                if api.stopped:
+                    raise Away("stopped")
                 out.write(piece)
+    if _size(partial) < file.size:
+        raise Away(f"{file.path} broke off")
 
 
 def _size(path: Path) -> int:

@@ -27,7 +27,8 @@ class ApiError(CommandError):
     """
 
     def __init__(self, status: int, title: str, detail: str) -> None:
-        super().__init__(detail or title or f"the API answered {status}")
+        hint = " (set PIXCRAWLER_API_KEY)" if status == 401 else ""  # noqa: PLR2004 - Unauthorized
+        super().__init__((detail or title or f"the API answered {status}") + hint)
         self.status = status
         if status == 422:  # noqa: PLR2004 - Unprocessable Content: the caller's values are wrong
             self.code = USAGE

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from pixcrawler.client import output, running, watching
-from pixcrawler.client.api import Json
+from pixcrawler.client.api import PATIENCE_S, Json
 from pixcrawler.client.connection import connect
+from pixcrawler.client.download import check_folder
 from pixcrawler.client.errors import FAILED
 
 
@@ -16,15 +17,15 @@ def list_jobs(status: str | None, project: str | None, *, json: bool) -> int:
         output.document({"items": items})
     else:
         output.table(
-            ("job", "status", "images", "chunks", "keywords", "created"),
+            ("job", "status", "images", "chunks", "created", "keywords"),
             [
                 (
                     job["job_id"],
                     job["status"],
                     job["max_images"],
                     f"{job['completed_chunks']}/{job['total_chunks']}",
+                    output.moment(job["created_at"]),
                     ", ".join(job["keywords"]),
-                    job["created_at"],
                 )
                 for job in items
             ],
@@ -40,22 +41,19 @@ def show(job_id: str, *, json: bool) -> int:
     if json:
         output.document({**job, "progress": progress})
     else:
-        output.fields(job)
-        output.note("")
+        times = {name: output.moment(job[name]) for name in job if name.endswith("_at")}
+        output.fields({**job, **times, "progress": f"{progress['progress']} %"})
+        output.result.print()
         watching.show_outcomes(progress)
     return 0
 
 
 def watch(job_id: str, *, json: bool) -> int:
     """Follow a job until its round is over."""
-    with connect() as api:
+    with connect(patience_s=PATIENCE_S) as api:
+        final = watching.follow(api, job_id, json=json)
         if not json:
-            final = watching.follow(api, job_id, watching.display_for_people())
             watching.show_outcomes(final)
-        else:
-            final = {}
-            for final in watching.progress_of(api, job_id):
-                output.document({"event": "progress", **final})
     return watching.EXIT_CODES.get(str(final.get("status")), FAILED)
 
 
@@ -92,7 +90,9 @@ def delete(job_id: str, *, json: bool) -> int:
 
 def download(job_id: str, folder: Path, *, json: bool) -> int:
     """Fetch a job's dataset."""
-    with connect() as api:
+    with connect(patience_s=PATIENCE_S) as api:
+        api.get(f"/v1/jobs/{job_id}")
+        check_folder(folder, job_id)
         running.fetch_dataset(api, job_id, folder)
     dataset = str(folder.resolve())
     return _done({"job_id": job_id, "dataset": dataset}, f"dataset: {dataset}", json=json)
@@ -106,7 +106,7 @@ def chunks(job_id: str, status: str | None, *, json: bool) -> int:
         output.document({"items": items})
     else:
         output.table(
-            ("chunk", "status", "stage", "range", "attempt", "valid", "of", "error"),
+            ("chunk", "status", "stage", "range", "attempt", "kept", "candidates", "error"),
             [_chunk_row(chunk) for chunk in items],
         )
     return 0

@@ -29,6 +29,7 @@ def up(
             scale=dict(standalone.parse_scale(scale)),
             brokers=brokers,
         )
+        options.replicas()
     except (ValueError, StandaloneError) as error:
         raise CommandError(_reason(error), USAGE) from error
 
@@ -75,7 +76,10 @@ def _tell(found: Status, *, json: bool) -> None:
     if not found.running:
         output.note(f"nothing runs in {found.data_dir}: start it with `pixcrawler up`")
         return
-    output.result.print(f"PixCrawler answers at {found.api_url}", markup=False)
+    if found.phase != "running":
+        output.result.print(f"PixCrawler in {found.data_dir} is {found.phase}", markup=False)
+    else:
+        output.result.print(f"PixCrawler answers at {found.api_url}", markup=False)
     output.table(
         ("component", "pid", "address", "healthy", "restarts"),
         [
@@ -89,5 +93,6 @@ def _reason(error: Exception) -> str:
     errors = getattr(error, "errors", None)
     if callable(errors):
         first = errors()[0]
-        return f"--{'.'.join(map(str, first['loc'])) or 'options'}: {first['msg']}"
+        message = str(first["msg"]).removeprefix("Value error, ")
+        return f"--{'.'.join(map(str, first['loc'])) or 'options'}: {message}"
     return str(error)

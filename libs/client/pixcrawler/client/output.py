@@ -3,12 +3,11 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 people = Console(stderr=True, highlight=False)
 """What people read beside the result: progress, notes, errors."""
@@ -24,24 +23,52 @@ def document(value: object) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under their column names; numbers to the right."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    """Rows under their column names; numbers to the right.
+
+    Each row is one line however narrow the terminal is: an id is there to be copied, a line to be
+    found by grep. What may be long is best put last.
+    """
     body = [list(row) for row in rows]
-    for index, column in enumerate(columns):
-        numeric = all(isinstance(row[index], int | float) for row in body) and bool(body)
-        shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in body:
-        # As text: what is in square brackets is no markup, whoever wrote it.
-        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    result.print(shown)
+    lines = [list(columns), *([_cell(cell) for cell in row] for row in body)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    numeric = [_is_numeric(body, index) for index in range(len(columns))]
+    for number, line in enumerate(lines):
+        cells = (
+            f"{pad}{cell}" if right else f"{cell}{pad}"
+            for cell, right, pad in (
+                (cell, right, " " * (width - cell_len(cell)))
+                for cell, width, right in zip(line, widths, numeric, strict=True)
+            )
+        )
+        style = "bold" if number == 0 else ""
+        result.print("  ".join(cells).rstrip(), style=style, markup=False, soft_wrap=True)
+
+
+def _is_numeric(body: Sequence[Sequence[object]], index: int) -> bool:
+    return bool(body) and all(isinstance(row[index], int | float) for row in body)
+
+
+def _cell(value: object) -> str:
+    """As people read it, on one line; times in UTC, to the second."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return " ".join(str(value).split())
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time as the API writes it."""
+    return datetime.fromisoformat(text) if text else None
 
 
 def fields(values: Mapping[str, object]) -> None:
     """One `name  value` line for each."""
     width = max(map(len, values), default=0)
     for name, value in values.items():
-        shown = json.dumps(value, default=_plain) if isinstance(value, dict | list) else value
-        result.print(f"{name:<{width}}  {'' if shown is None else shown}", markup=False)
+        many = isinstance(value, dict | list)
+        shown = json.dumps(value, default=_plain, ensure_ascii=False) if many else _cell(value)
+        result.print(f"{name:<{width}}  {shown}".rstrip(), markup=False, soft_wrap=True)
 
 
 def note(message: str) -> None:

@@ -1,8 +1,10 @@
 """`pixcrawler run`: from keywords to a dataset in a folder."""
 
 import os
+import shlex
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -32,22 +34,31 @@ DEFAULT_NUMBER = 500
 
 def run(wish: Wish, *, json: bool) -> int:
     """Create a job, follow it, fetch its dataset; the exit code."""
-    if not wish.keywords and wish.urls is None:
+    if not any(map(str.strip, wish.keywords)) and wish.urls is None:
         raise CommandError("say what to look for: pixcrawler run KEYWORD… -o DIR", USAGE)
-    download.check_folder(wish.folder, None)
     body = request(wish)
+    download.check_folder(wish.folder, None)
+    download.check_writable(wish.folder)
     with _api() as (api, stays):
         job = api.post("/v1/jobs", body, headers={"Idempotency-Key": uuid.uuid4().hex})
         _say(json, {"event": "created", "job": job}, f"job {job['job_id']}")
         try:
             return _finish(api, job["job_id"], wish.folder, json=json)
-        except KeyboardInterrupt:
-            where = "it goes on" if stays else "`pixcrawler up` carries it on"
-            output.note(
-                f"stopped watching job {job['job_id']}; {where}: "
-                f"pixcrawler jobs watch {job['job_id']} · pixcrawler jobs cancel {job['job_id']}"
-            )
+        except (KeyboardInterrupt, CommandError):
+            _say_how_to_go_on(job["job_id"], wish.folder, stays=stays)
             raise
+
+
+def _say_how_to_go_on(job_id: str, folder: Path, *, stays: bool) -> None:
+    """What becomes of a job that nobody follows any more, and how to get at it."""
+    if stays:
+        output.note(f"job {job_id} is there and goes on without this command:")
+    else:
+        output.note(f"job {job_id} is kept; to go on with it:")
+        output.note("  pixcrawler up --detach")
+    output.note(f"  pixcrawler jobs watch {job_id}")
+    output.note(f"  pixcrawler jobs download {job_id} -o {shlex.quote(str(folder))}")
+    output.note(f"  pixcrawler jobs cancel {job_id}")
 
 
 def request(wish: Wish) -> Json:
@@ -79,8 +90,10 @@ def read_urls(path: Path) -> list[str]:
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path} cannot be read: {error}", USAGE) from error
-    urls = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        reason = getattr(error, "strerror", None) or error
+        raise CommandError(f"{path} cannot be read: {reason}", USAGE) from error
+    stripped = (line.strip() for line in lines)
+    urls = [line for line in stripped if line and not line.startswith("#")]
     if not urls:
         raise CommandError(f"{path} holds no URL: one a line is expected", USAGE)
     return list(dict.fromkeys(urls))
@@ -88,18 +101,27 @@ def read_urls(path: Path) -> list[str]:
 
 def fetch_dataset(api: Api, job_id: str, folder: Path) -> None:
     """Fetch a dataset and say so to people."""
-    files = download.fetch(api, job_id, folder)
+    files = download.fetch(api, job_id, folder, _tell_bytes())
     size = sum(file.size for file in files)
     output.note(f"{len(files)} files, {size / 1e6:.1f} MB in {folder}")
 
 
+def _tell_bytes() -> Callable[[int, int], None]:
+    """Tells how much is here, now and then; nothing where it is quick."""
+    told_at = time.monotonic()
+
+    def tell(so_far: int, total: int) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if now - told_at >= watching.LINE_S:
+            told_at = now
+            output.note(f"fetched {so_far / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    return tell
+
+
 def _finish(api: Api, job_id: str, folder: Path, *, json: bool) -> int:
-    if json:
-        final: Json = {}
-        for final in watching.progress_of(api, job_id):
-            output.document({"event": "progress", **final})
-    else:
-        final = watching.follow(api, job_id, watching.display_for_people())
+    final = watching.follow(api, job_id, json=json)
     fetch_dataset(api, job_id, folder)
     if json:
         output.document(
@@ -113,24 +135,33 @@ def _finish(api: Api, job_id: str, folder: Path, *, json: bool) -> int:
         )
     else:
         watching.show_outcomes(final)
-        output.result.print(f"{final['status']}: {final['images']['valid']} images")
+        output.result.print(_summary(final))
         output.result.print(f"dataset: {folder.resolve()}", soft_wrap=True, markup=False)
     return watching.EXIT_CODES[final["status"]]
+
+
+def _summary(final: Json) -> str:
+    """How the job ended, and where it fell short of what was asked for."""
+    kept, asked = final["images"]["valid"], final["images"]["requested"]
+    short = f" of the {asked} asked for" if kept < asked else ""
+    failed = final["failed_chunks"]
+    chunks = f"; {failed} of {final['total_chunks']} chunks failed" if failed else ""
+    return f"{final['status']}: {kept} images{short}{chunks}"
 
 
 @contextmanager
 def _api() -> Iterator[tuple[Api, bool]]:
     """The API to use, and whether it stays when the command ends."""
-    named = connection.from_environment()
-    if named is not None or connection.standalone() is not None:
-        with named or connection.connect() as api:
+    found = connection.find()
+    if found is not None:
+        with found as api:
             yield api, True
         return
     output.note("nothing is running here: starting PixCrawler for this job")
     options = UpOptions(data_dir=connection.data_dir(), port=0)
     with temporary(options, local.say) as started:
         key = os.environ.get("PIXCRAWLER_API_KEY") or started.api_key or ""
-        with Api(started.api_url or "", key) as api:
+        with connection.open_api(started.api_url or "", key) as api:
             yield api, False
 
 

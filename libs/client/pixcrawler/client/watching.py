@@ -1,7 +1,7 @@
 """Following a job until its round is over: bars on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -20,6 +20,12 @@ POLL_S = 0.5
 LINE_S = 2.0
 """Seconds between two plain lines at least."""
 
+TROUBLE_S = 5.0
+"""Seconds between two looks for chunks in trouble."""
+
+TROUBLES = 20
+"""Chunks looked at for that: what troubles one mostly troubles all."""
+
 EXIT_CODES = {"completed": DONE, "incomplete": INCOMPLETE, "failed": FAILED, "cancelled": FAILED}
 
 
@@ -31,11 +37,13 @@ class Display(Protocol, AbstractContextManager[Any]):
         ...
 
 
-def progress_of(api: Api, job_id: str) -> Iterator[Json]:
-    """The job's progress at every change, the terminal one last."""
+def progress_of(api: Api, job_id: str, on_look: Callable[[], None] | None = None) -> Iterator[Json]:
+    """The job's progress at every change, the terminal one last; `on_look` is called each time."""
     last: Json | None = None
     while True:
         seen = api.get(f"/v1/jobs/{job_id}/progress")
+        if on_look:
+            on_look()
         if _without_clock(seen) != last:
             last = _without_clock(seen)
             yield seen
@@ -44,11 +52,18 @@ def progress_of(api: Api, job_id: str) -> Iterator[Json]:
         time.sleep(POLL_S)
 
 
-def follow(api: Api, job_id: str, display: Display) -> Json:
-    """Show the job's progress until its round is over; the last progress."""
+def follow(api: Api, job_id: str, *, json: bool) -> Json:
+    """Show the job's progress until its round is over; the last progress.
+
+    Args:
+        api: Whom to ask.
+        job_id: The job.
+        json: Each change as a document on stdout instead of bars or lines for people.
+    """
     final: Json = {}
-    with display:
-        for final in progress_of(api, job_id):
+    troubles = Troubles(api, job_id, output.note)
+    with Documents() if json else display_for_people() as display:
+        for final in progress_of(api, job_id, troubles.look):
             display.show(final)
     return final
 
@@ -56,6 +71,55 @@ def follow(api: Api, job_id: str, display: Display) -> Json:
 def display_for_people() -> Display:
     """Bars where there is a terminal, plain lines where there is none."""
     return Bars() if output.people.is_terminal else Lines()
+
+
+class Troubles:
+    """Tells why chunks are tried again or have failed: a job that stands still says why.
+
+    Args:
+        api: Whom to ask.
+        job_id: The job.
+        tell: Told each reason once, however many chunks it holds up.
+    """
+
+    def __init__(self, api: Api, job_id: str, tell: Callable[[str], None]) -> None:
+        self._api, self._job_id, self._tell = api, job_id, tell
+        self._told: set[str] = set()
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Look at the job's chunks, unless the last look is too recent."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + TROUBLE_S
+        for status in ("processing", "failed"):
+            page = self._api.get(f"/v1/jobs/{self._job_id}/chunks", status=status, limit=TROUBLES)
+            for chunk in page["items"]:
+                self._consider(chunk)
+
+    def _consider(self, chunk: Json) -> None:
+        error = chunk["error_message"]
+        if not error or error in self._told:
+            return
+        self._told.add(error)
+        what = "failed" if chunk["status"] == "failed" else "is tried again"
+        self._tell(f"chunk {chunk['index']} {what}: {error}")
+
+
+class Documents:
+    """Each change as a document for machines."""
+
+    def __enter__(self) -> Self:
+        """Nothing to prepare."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to clean up."""
+
+    def show(self, progress: Json) -> None:
+        """One line of JSON."""
+        output.document({"event": "progress", **progress})
 
 
 class Lines:
