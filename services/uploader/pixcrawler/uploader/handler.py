@@ -145,6 +145,7 @@ async def handle_job_planned(
     if job.round != event.closed_round:
         return ()
     dataset = await index.find_or_write(job, event.facts(), context, blobs=blobs, engine=engine)
+    await _existing_job(engine, event.job_id)  # a deleted job has no job.finished
     return (
         JobFinished(
             job_id=job.job_id,
