@@ -1,4 +1,4 @@
-"""A small real HTTP server in the API's place: it answers as it is told and keeps what it was asked.
+"""A small real HTTP server in the API's place: it answers as told and keeps what it was asked.
 
 Not a copy of the API: what the real one answers is proved end to end.
 """

@@ -26,10 +26,10 @@ def test_the_key_and_the_parameters_are_sent(fake: FakeApi, api: Api) -> None:
 def test_all_pages_are_read(fake: FakeApi, api: Api) -> None:
     """A list is followed by its cursor to its end."""
     fake.documents["GET /v1/jobs"] = [
-        {"items": [1, 2], "next_cursor": "abc"},
-        {"items": [3], "next_cursor": None},
+        {"items": [{"n": 1}, {"n": 2}], "next_cursor": "abc"},
+        {"items": [{"n": 3}], "next_cursor": None},
     ]
-    assert list(api.pages("/v1/jobs")) == [1, 2, 3]
+    assert [item["n"] for item in api.pages("/v1/jobs")] == [1, 2, 3]
     assert [asked.query for asked in fake.asked] == ["", "cursor=abc"]
 
 

@@ -74,9 +74,8 @@ def test_a_connection_that_breaks_is_resumed(served: FakeApi, api: Api, tmp_path
     assert contents(tmp_path) == DATASET
 
 
-def test_a_part_of_another_version_is_started_anew(
-    served: FakeApi, api: Api, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("served")
+def test_a_part_of_another_version_is_started_anew(api: Api, tmp_path: Path) -> None:
     """A partial file that fits no more is found by the sum and fetched from its beginning."""
     (tmp_path / f"{ARCHIVE}.part").write_bytes(b"y" * 1000)
     download.fetch(api, JOB, tmp_path)
@@ -179,7 +178,8 @@ def test_looking_whether_one_can_write_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_disk_is_one_line(served: FakeApi, api: Api, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("served")
+def test_a_full_disk_is_one_line(api: Api, tmp_path: Path) -> None:
     """What the disk says is told in one line, with the exit code of a failure."""
     (tmp_path / f"{ARCHIVE}.part").symlink_to("/dev/full")
     with pytest.raises(CommandError, match=os.strerror(errno.ENOSPC)) as caught:

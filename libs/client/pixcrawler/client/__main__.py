@@ -15,8 +15,8 @@ from pixcrawler.common.errors import PixCrawlerError
 from pixcrawler.standalone import StandaloneError
 
 
-def exit_with(code: int) -> None:
-    """End with the exit code that a command returned."""
+def exit_with(code: int, **_: object) -> None:
+    """End with the exit code that a command returned; the options of the root do not matter."""
     raise typer.Exit(code)
 
 
