@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -168,6 +169,8 @@ class _Index:
         return await self._blobs.read(f"{self._prefix}{DATASET}")
 
     async def _write_tables(self, folder: Path) -> _Contents:
+        # On a busy machine its import takes seconds, which the loop's heartbeats cannot spare.
+        await self._in_thread(import_module, "pyarrow.parquet")
         standing = await self._standing()
         contents = _Contents()
         with ExitStack() as open_tables:
