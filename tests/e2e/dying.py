@@ -1,12 +1,15 @@
 """A service that kills itself at a chosen point, once: `dying.py SERVICE FOLDER`.
 
-It is the service's own `main`, with three methods of its libraries wrapped. A point is armed by a
+It is the service's own `main`, with four methods wrapped. A point is armed by a
 file of its name in FOLDER; the first process that gets there takes the file away, leaves another
 that says so, and is gone: SIGKILL, nothing is flushed, closed or committed. Points are called
 
     before:candidates  after:candidates     around the creation of an object
     before:chunk.downloaded  after:…        around the acknowledgement of a record
     before:commit  after:commit             around the commit of offsets
+    after:transaction                       right after a commit that left something in the outbox
+
+with the service's name before it, or `any` for whichever service gets there first.
 """
 
 import importlib
@@ -14,30 +17,33 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from pixcrawler.common.blobs.local import LocalBlobs
+from pixcrawler.common.outbox import Relay
 
 DIED = ".died"
+ANY = "any"
 
 
 def main(service: str, folder: Path) -> None:
     """Run the service until it is stopped, or gets to an armed point."""
 
     def die(point: str) -> None:
-        armed = folder / f"{service}.{point}"
-        try:
-            armed.rename(f"{armed}{DIED}")
-        except FileNotFoundError:
-            return
-        os.kill(os.getpid(), signal.SIGKILL)
+        for who in (service, ANY):
+            armed = folder / f"{who}.{point}"
+            with suppress(FileNotFoundError):
+                armed.rename(f"{armed}{DIED}")
+                os.kill(os.getpid(), signal.SIGKILL)
 
     _wrap_create(die)
     _wrap_send(die)
     _wrap_commit(die)
+    _wrap_hint(die)
     importlib.import_module(f"pixcrawler.{service}.__main__").main()
 
 
@@ -84,6 +90,16 @@ def _wrap_commit(die: Callable[[str], None]) -> None:
         die("after:commit")
 
     AIOKafkaConsumer.commit = commit
+
+
+def _wrap_hint(die: Callable[[str], None]) -> None:
+    original = Relay.hint
+
+    def hint(self: Relay) -> None:
+        die("after:transaction")
+        original(self)
+
+    Relay.hint = hint  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

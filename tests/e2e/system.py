@@ -21,7 +21,9 @@ from pixcrawler.client.errors import ApiError
 from pixcrawler.client.watching import TERMINAL
 from pixcrawler.common import admin
 from pixcrawler.standalone import Program, Status, UpOptions, temporary
-from pixcrawler.standalone.status import ComponentStatus, probe
+from pixcrawler.standalone.paths import Paths
+from pixcrawler.standalone.state import read_state
+from pixcrawler.standalone.status import probe
 from tests.e2e import dying, records
 from tests.e2e.background import Background
 from tests.e2e.records import Raw
@@ -208,13 +210,12 @@ class System:
         """How everything is."""
         return self._background.run(probe(self.data_dir))
 
-    def components(self, service: str) -> list[ComponentStatus]:
-        """The replicas of a service, of `kafka` or of `postgres`."""
-        return [each for each in self.status().components if each.service == service]
-
     def pids(self, service: str) -> list[int]:
-        """Processes that run now."""
-        return [each.pid for each in self.components(service) if each.pid is not None]
+        """Processes that run now of a service, of `kafka` or of `postgres`. Asks none of them."""
+        state = read_state(Paths(self.data_dir))
+        assert state is not None
+        found = [each.process for each in state.components if each.service == service]
+        return [process.pid for process in found if process is not None and process.alive]
 
     def restarts(self) -> Counter[str]:
         """How often something had to be started again, by service."""

@@ -1,12 +1,13 @@
 """Processes that are paused for longer than Kafka waits for them, and replicas that come late."""
 
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import httpx
 import psutil
@@ -15,7 +16,7 @@ import pytest
 from pixcrawler.miniweb.site import Site
 from pixcrawler.standalone.ports import free_ports
 from tests.e2e import checks
-from tests.e2e.system import SESSION_TIMEOUT_S, STAGES, Json, System, mixed
+from tests.e2e.system import CHUNK_SIZE, SESSION_TIMEOUT_S, STAGES, System, mixed
 from tests.e2e.waiting import until
 
 LONGER_S = SESSION_TIMEOUT_S + 2
@@ -100,59 +101,112 @@ def test_replicas_that_join_and_leave_in_the_middle(
 ) -> None:
     """A third replica of every stage joins while chunks are in hand, and is stopped likewise."""
     jobs: list[str] = []
+    urls = mixed(scattered_web.truth, seed=50)[: 4 * CHUNK_SIZE]
+    truth = {url: scattered_web.truth[url] for url in urls}
 
     def feed() -> None:
         """Keep the stages busy."""
-        if not jobs or system.ended(jobs[-1]) >= 2:
-            jobs.append(system.create_from(mixed(scattered_web.truth, seed=50 + len(jobs))))
+        if not jobs or system.ended(jobs[-1]) >= 3:
+            jobs.append(system.create_from(mixed(urls, seed=len(jobs))))
+
+    def all_ready(extras: Sequence[Extra]) -> bool:
+        feed()
+        return all(extra.ready() for extra in extras)
 
     with ExitStack() as stack:
+        extras = [stack.enter_context(Extra(system, stage)) for stage in STAGES]
+        until("they are loaded", lambda: all(extra.loaded() for extra in extras))
         feed()
-        extras = [stack.enter_context(extra(system, stage)) for stage in STAGES]
-
-        def ready() -> bool:
-            feed()
-            return all(_ready(port) for _, port in extras)
-
-        until("the new replicas are ready", ready)
+        system.wait_ended(1, jobs[0])
+        for extra in extras:
+            extra.go()
+        until("the new replicas are ready", lambda: all_ready(extras))
         assert system.api.get("/v1/capacity")["active_chunks"] > 0
         feed()
         system.wait_ended(1, jobs[-1])
-        for process, _ in extras:
-            process.send_signal(signal.SIGTERM)
-        assert [process.wait(30) for process, _ in extras] == [0] * len(extras)
+        for extra in extras:
+            extra.stop()
+        assert [extra.ended() for extra in extras] == [0] * len(extras)
     for number, job in enumerate(jobs):
         system.finish(job)
-        checks.as_the_truth_says(system, job, scattered_web.truth, tmp_path / str(number))
+        checks.as_the_truth_says(system, job, truth, tmp_path / str(number))
     checks.nothing_left(system, jobs[-1])
     for job in jobs:
         checks.adds_up(system, job)
 
 
-@contextmanager
-def extra(system: System, stage: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """One more replica, as anyone may start it; and the port of its health."""
-    told: Json = psutil.Process(system.pids(stage)[0]).environ()
-    (port,) = free_ports(1)
-    told |= {"PIXCRAWLER_HTTP_PORT": str(port), "PIXCRAWLER_WORKER": f"{stage}-extra"}
-    log = system.data_dir / "logs" / f"{stage}-extra.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"pixcrawler.{stage}"],
-            env=told,
-            cwd=system.data_dir,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield process, port
-    finally:
-        process.kill()
-        process.wait()
+class Extra:
+    """One more replica, as anyone may start it; loaded beforehand, so that it joins at once.
 
+    Args:
+        system: Where.
+        stage: Of which stage.
+    """
 
-def _ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == HTTPStatus.OK
-    except httpx.TransportError:
-        return False
+    PROGRAM = """if True:
+        import importlib, sys
+        main = importlib.import_module(f"pixcrawler.{sys.argv[1]}.__main__").main
+        print("loaded", flush=True)
+        sys.stdin.readline()
+        main()
+        """
+
+    def __init__(self, system: System, stage: str) -> None:
+        (self._port,) = free_ports(1)
+        self._told = {
+            **psutil.Process(system.pids(stage)[0]).environ(),
+            "PIXCRAWLER_HTTP_PORT": str(self._port),
+            "PIXCRAWLER_WORKER": f"{stage}-extra",
+        }
+        self._stage = stage
+        self._folder = system.data_dir
+        self._log = system.data_dir / "logs" / f"{stage}-extra.log"
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", self.PROGRAM, self._stage],
+                env=self._told,
+                cwd=self._folder,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.kill()
+        self._process.wait()
+
+    def loaded(self) -> bool:
+        """Whether it waits for `go`."""
+        return "loaded" in self._log.read_text()
+
+    def go(self) -> None:
+        """Let it run."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+
+    def ready(self) -> bool:
+        """Whether it is a member of its group."""
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{self._port}/readyz")
+        except httpx.TransportError:
+            return False
+        return answer.status_code == HTTPStatus.OK
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
+    def ended(self) -> int:
+        """Wait for its end; its exit code."""
+        return self._process.wait(30)
