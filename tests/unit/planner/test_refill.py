@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -181,3 +181,29 @@ def test_superseded_chunks_do_not_count() -> None:
     assert facts.spent([first, retry]) == 50
     assert facts.images([first, retry]) == ImageTotals(candidates=50, valid=30)
     assert facts.yielded([first, retry]) == (30, 50)
+
+
+def _given_up(index: int, minutes: int, error: str = refill.SOURCE_UNAVAILABLE) -> ChunkRow:
+    ended = {"ended_at": NOW + timedelta(minutes=minutes)}
+    return chunk(index, "failed", error=error).model_copy(update=ended)
+
+
+def test_no_search_while_sources_are_away() -> None:
+    """The round closes where the chunk that ended last got no answer; other failures refill."""
+
+    def planned(*chunks: ChunkRow) -> refill.Refill:
+        return refill.plan_refill(job(100), chunks, [CAT], details(0, 50), {})
+
+    away = planned(chunk(0, valid=20), _given_up(1, 4))
+    assert (away.chunks, away.reason) == ((), "unavailable")
+    assert away.cursors == (CAT,)
+    assert planned(_given_up(0, 4, error="deadline")).chunks
+    answered_since = chunk(1, valid=20).model_copy(update={"ended_at": NOW + timedelta(minutes=9)})
+    assert planned(_given_up(0, 4), answered_since).chunks
+
+
+def test_a_retried_chunk_says_nothing_of_the_sources() -> None:
+    """What a chunk met is history once it was retried and the retry went well."""
+    retry = chunk(1, valid=20, retry_of=ids.chunk_id(JOB, 0))
+    more = refill.plan_refill(job(100), [_given_up(0, 4), retry], [CAT], details(0, 50), {})
+    assert more.chunks

@@ -147,7 +147,7 @@ class JobFacts(Value):
         closed_round: The last round that is closed, 0 for none.
         status: `pending` or `running` while the round is open; how it ended once it is closed.
         reason: Why the closed round ended as it did (`reached`, `exhausted`, `budget`,
-            `cancelled`), empty while it is open.
+            `unavailable`: the sources did not answer, `cancelled`), empty while it is open.
         total_chunks: Chunks planned so far, superseded ones included.
         completed: Ranges of chunk indices, such as `0-4,7` (see `pixcrawler.common.bitmaps`).
         failed: Likewise; a failed chunk that was retried is also in `superseded`.

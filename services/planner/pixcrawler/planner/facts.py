@@ -9,7 +9,7 @@ from pixcrawler.common.events import ImageTotals, JobFacts, JobStatus
 from pixcrawler.common.outcomes import Outcome
 from pixcrawler.planner.store import Book, ChunkRow, JobRow
 
-Reason = Literal["reached", "exhausted", "budget", "cancelled"]
+Reason = Literal["reached", "exhausted", "budget", "unavailable", "cancelled"]
 
 
 def superseded(chunks: Iterable[ChunkRow]) -> frozenset[str]:

@@ -6,7 +6,9 @@ as a new chunk; what the old one kept stays, so it is not superseded. The verdic
 of a slice say whether it is worth another, so a run that gained nothing is not repeated; what fails
 again and again is bounded by the budget.
 
-Then, more candidates from where the searches stopped.
+Then, more candidates from where the searches stopped: unless the chunk that ended last was given up
+because its sources did not answer. The next stretch of the same searches would fare no better, each
+for minutes, until the budget is gone; a retry, once they answer, has the whole budget.
 """
 
 import json
@@ -22,6 +24,10 @@ from pixcrawler.planner.store import ChunkRow, Details, Held, JobRow, NewChunk
 
 NO_VALID_IMAGES = "no_valid_images"
 """The error of a chunk in which nothing at all is a valid image: a retry would not help."""
+
+
+SOURCE_UNAVAILABLE = "source_unavailable"
+"""The error of a chunk whose searches could not be asked, as the downloader names it."""
 
 
 class Unkept(NamedTuple):
@@ -128,11 +134,20 @@ def plan_refill(
     cursors = plan.mark_exhausted(cursors, dry_streams(chunks, details))
     if not any(plan.rooms(cursors, job.urls)):
         return Refill((), tuple(cursors), "budget" if any(lost.values()) else "exhausted")
+    if _sources_are_away(chunks):
+        return Refill((), tuple(cursors), "unavailable")
     useful, tried = facts.yielded(chunks)
     size = plan.refill_size(missing=missing, useful=useful, tried=tried, planned=planned)
     start = max((chunk.range.end + 1 for chunk in chunks), default=0)
     more = plan.plan_chunks(cursors, start, max(min(size, room), 0), job.chunk_size, job.urls)
     return Refill(tuple(NewChunk(*c) for c in more.chunks), more.cursors, "budget")
+
+
+def _sources_are_away(chunks: Sequence[ChunkRow]) -> bool:
+    """Whether that is the latest that is known of them; a retried chunk is its retry's matter."""
+    ended = [chunk for chunk in facts.counting(chunks) if chunk.ended_at is not None]
+    last = max(ended, key=lambda chunk: (chunk.ended_at, chunk.index), default=None)
+    return last is not None and last.status == "failed" and last.error == SOURCE_UNAVAILABLE
 
 
 def _run_again(
