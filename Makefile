@@ -25,6 +25,7 @@ $(VENV)-uv/bin/uv:
 # `uv pip sync` removes editable members, so they are installed after it, always.
 $(READY): requirements.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) | $(if $(findstring $(VENV)-uv,$(UV)),$(VENV)-uv/bin/uv)
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed as python3"; exit 1; }
+	@echo "setting up $(VENV) (once; a minute or more)" >&2
 	@test -x $(VENV)/bin/python || $(UV) venv --quiet --python "$$(command -v python3)" $(VENV)
 	@$(UV) pip sync --quiet --python $(VENV)/bin/python --require-hashes requirements.lock
 	@$(UV) pip install --quiet --python $(VENV)/bin/python --no-deps $(addprefix -e ,$(MEMBERS))
