@@ -217,7 +217,7 @@ def show_outcomes(progress: Json) -> None:
     total = sum(count for _, count in rows) or 1
     output.table(
         ("outcome", "images", "share"),
-        [(name, count, f"{100 * count / total:.1f} %") for name, count in rows],
+        [(name, count, f"{100 * count / total:5.1f} %") for name, count in rows],
     )
 
 
