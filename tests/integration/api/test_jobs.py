@@ -78,7 +78,7 @@ async def test_urls_are_enough(world: World) -> None:
         "/v1/jobs", json={"urls": ["http://a/1.jpg", "ftp://b/2.jpg", "http://a/1.jpg"]}
     )
     job = response.json()
-    assert (job["sources"], job["max_images"], job["keywords"]) == (["urls"], 3, [])
+    assert (job["sources"], job["max_images"], job["keywords"]) == (["urls"], 2, [])
     both = await world.job(urls=["http://a/1.jpg"])
     assert both["sources"] == ["openverse", "commons", "urls"]
 
