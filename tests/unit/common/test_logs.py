@@ -1,8 +1,11 @@
 """What a line of the log says, to people and to machines."""
 
 import json
+import logging
 import subprocess
 import sys
+
+from pixcrawler.common.logs import Seldom
 
 SCRIPT = """
 import asyncio, logging, sys
@@ -56,3 +59,22 @@ def test_people_read_text() -> None:
     assert "a line of a library" in library
     assert "failed" in failed[0]
     assert any("ZeroDivisionError" in line for line in failed)
+
+
+def test_a_library_says_the_same_thing_seldom() -> None:
+    """A broker that is away for an hour must not fill the disk; other loggers are left alone."""
+    now = 0.0
+    seldom = Seldom("aiokafka", 10.0, clock=lambda: now)
+
+    def written(name: str, message: str, *arguments: object) -> str | None:
+        record = logging.LogRecord(name, logging.ERROR, "", 0, message, arguments, None)
+        return record.getMessage() if seldom.filter(record) else None
+
+    assert written("aiokafka.conn", "no node %s", 1) == "no node 1"
+    assert [written("aiokafka.conn", "no node %s", n) for n in (2, 3)] == [None, None]
+    assert written("aiokafka", "no node %s", 1) == "no node 1"
+    assert written("aiokafka.conn", "gone") == "gone"
+    assert [written("pixcrawler.x", "again") for _ in range(2)] == ["again", "again"]
+    now = 10.0
+    assert written("aiokafka.conn", "no node %s", 4) == "no node 4 (2 more like this were left out)"
+    assert written("aiokafka.conn", "no node %s", 5) is None

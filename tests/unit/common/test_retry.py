@@ -6,14 +6,20 @@ import io
 import socket
 from dataclasses import replace
 
+import asyncpg
 import pytest
 from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
 from PIL import Image, UnidentifiedImageError
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pixcrawler.common.errors import Fatal, GiveUp, Poison, Retry, Stopped
 from pixcrawler.common.limits import Limits
 from pixcrawler.common.retry import Patience, Trouble, patiently, trouble
+
+LOST = "cannot switch to state 12; another operation (2) is in progress"
+"""Seen when PostgreSQL was killed under load."""
 
 LIMITS = Limits(retry_tries=4, error_tries=2, outage_s=10.0)
 
@@ -30,6 +36,12 @@ LIMITS = Limits(retry_tries=4, error_tries=2, outage_s=10.0)
         (OSError("Multiple exceptions: [Errno 111] …, [Errno 111] …"), Trouble.OUTAGE),
         (PoolTimeoutError(), Trouble.OUTAGE),
         (NotLeaderForPartitionError(), Trouble.OUTAGE),
+        (asyncpg.InternalClientError(LOST), Trouble.OUTAGE),
+        (
+            DBAPIError("", {}, AsyncAdapt_asyncpg_dbapi.InternalClientError(LOST)),  # type: ignore[no-untyped-call]
+            Trouble.OUTAGE,
+        ),
+        (DBAPIError("", {}, AsyncAdapt_asyncpg_dbapi.DataError("bug")), Trouble.UNFORESEEN),  # type: ignore[no-untyped-call]
         (KafkaTimeoutError(), Trouble.UNFORESEEN),
         (FileNotFoundError(2, "no file"), Trouble.UNFORESEEN),
         (UnidentifiedImageError("no image"), Trouble.UNFORESEEN),

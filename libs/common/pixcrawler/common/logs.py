@@ -6,7 +6,8 @@ is on every line that is logged inside it, also by libraries.
 
 import logging
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -15,6 +16,9 @@ from structlog.typing import Processor
 
 _QUIET = ("aiokafka", "azure", "aiohttp.access", "asyncio", "httpx")
 """Libraries that tell at `info` what only they care about."""
+
+_CHATTY, _CHATTY_EVERY_S = "aiokafka", 10.0
+"""While the broker is away its client says so a hundred times a second, several ways."""
 
 _UNBOUND = {"task_id": "", "chunk": "", "job": "", "trace_id": ""}
 """What a stage binds while it works (its `phase` is its name); machines find it on every line."""
@@ -47,6 +51,7 @@ def configure(
             ],
         )
     )
+    handler.addFilter(Seldom(_CHATTY, _CHATTY_EVERY_S))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -73,6 +78,38 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
 def bound(**fields: object) -> AbstractContextManager[None]:
     """Fields on every line that is logged inside the context (also in tasks started there)."""
     return structlog.contextvars.bound_contextvars(**fields)
+
+
+class Seldom(logging.Filter):
+    """Lets a library say the same thing once in a while only, and how often it wanted to.
+
+    Args:
+        name: The library's logger; others are let through.
+        every_s: Seconds between two lines of the same message, whatever its arguments are.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, name: str, every_s: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(name)
+        self._every_s = every_s
+        self._clock = clock
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        if not super().filter(record):
+            return True
+        key, now = (record.name, str(record.msg)), self._clock()
+        at, left_out = self._said.get(key, (-self._every_s, 0))
+        if now - at < self._every_s:
+            self._said[key] = (at, left_out + 1)
+            return False
+        self._said[key] = (now, 0)
+        if left_out:
+            record.msg = f"{record.msg} ({left_out} more like this were left out)"
+        return True
 
 
 def _shared_processors() -> list[Processor]:

@@ -39,6 +39,8 @@ _PASSING_STATES = frozenset(
     }
 )
 """SQLSTATEs of what passes by itself; class 08, connections, is added."""
+_LOST_CONNECTION = "InternalClientError"
+"""What asyncpg says when the server died at a moment at which its protocol did not expect it."""
 _PASSING_ERRNOS = frozenset(
     {
         errno.EAGAIN,
@@ -164,6 +166,9 @@ def _machine_passes(error: OSError) -> bool:
 
 def _database_passes(error: Exception) -> bool:
     """SQLAlchemy wraps asyncpg's errors, but not those of the very first connection."""
-    state = str(getattr(getattr(error, "orig", error), "sqlstate", None) or "")
-    invalidated = isinstance(error, DBAPIError) and error.connection_invalidated
-    return invalidated or state in _PASSING_STATES or state.startswith("08")
+    cause = getattr(error, "orig", error)
+    state = str(getattr(cause, "sqlstate", None) or "")
+    lost = type(cause).__name__ == _LOST_CONNECTION or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
+    return lost or state in _PASSING_STATES or state.startswith("08")
