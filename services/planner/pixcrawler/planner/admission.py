@@ -14,8 +14,8 @@ from pixcrawler.common.chunks import result_of
 from pixcrawler.common.db import locks
 from pixcrawler.common.events import ChunkPlanned
 from pixcrawler.common.ids import parse_chunk_id
-from pixcrawler.planner import rounds, store
-from pixcrawler.planner.store import Admitted, Waiting
+from pixcrawler.planner import rounds, slots
+from pixcrawler.planner.slots import Admitted, Waiting
 from pixcrawler.planner.tools import Tools, trace_of
 
 log = logs.get(__name__)
@@ -61,7 +61,7 @@ async def admit(tools: Tools) -> int:
 async def admit_one(tools: Tools) -> Try:
     """Let the next chunk through, if there is a slot for it and a release is due."""
     async with tools.engine.connect() as connection:
-        active, _, head = await store.queue(connection)
+        active, _, head = await slots.queue(connection)
     if head is None or active >= tools.policy.capacity:
         return Try(Answer.LATER)
     # Only the result says how a chunk ended, and it may have ended while it waited for a retry.
@@ -82,14 +82,14 @@ async def _admit(tools: Tools, head: Waiting) -> Try:
     """Admit this chunk if it is still the next: one transaction under the admission lock."""
     async with tools.engine.begin() as connection:
         await locks.admission_lock(connection)
-        active, since_s, chosen = await store.queue(connection)
+        active, since_s, chosen = await slots.queue(connection)
         if active >= tools.policy.capacity:
             return Try(Answer.LATER)
         if since_s is not None and since_s < tools.policy.release_interval_s:
             return Try(Answer.AGAIN, tools.policy.release_interval_s - since_s)
         if chosen is None or chosen.chunk_id != head.chunk_id:
             return Try(Answer.AGAIN)
-        admitted = await store.admit(connection, head.chunk_id)
+        admitted = await slots.admit(connection, head.chunk_id)
         if admitted is None:
             return Try(Answer.AGAIN)
         await outbox.add(
@@ -116,7 +116,7 @@ async def take_back(tools: Tools, chunk_id: str, attempt: int) -> bool:
     """
     job_id = parse_chunk_id(chunk_id).job_id
     async with tools.engine.begin() as connection:
-        again = await store.take_back(connection, chunk_id, attempt, tools.policy.deadline_s)
+        again = await slots.take_back(connection, chunk_id, attempt, tools.policy.deadline_s)
         if again is None:
             return False
         await outbox.add(

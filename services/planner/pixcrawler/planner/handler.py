@@ -21,9 +21,9 @@ from pixcrawler.common.events import (
     JobCancelled,
     JobCreated,
 )
-from pixcrawler.planner import endings, history, rounds, store
+from pixcrawler.planner import endings, history, rounds, slots, store
 from pixcrawler.planner.signs import Signs
-from pixcrawler.planner.store import Processing
+from pixcrawler.planner.slots import Processing
 from pixcrawler.planner.tools import Tools
 
 log = logs.get(__name__)
@@ -79,7 +79,7 @@ async def handle_chunk_failed(
 
 async def _held(tools: Tools, event: ChunkFailed) -> Processing | None:
     async with tools.engine.connect() as connection:
-        return await store.processing(connection, event.chunk_id, event.attempt)
+        return await slots.processing(connection, event.chunk_id, event.attempt)
 
 
 async def _try_again(tools: Tools, event: ChunkFailed, context: Context, held: Processing) -> bool:
@@ -102,7 +102,7 @@ async def _try_again(tools: Tools, event: ChunkFailed, context: Context, held: P
             worker=_worker(context),
         )
         await store.write_steps(connection, event.chunk_id, steps)
-        await store.wait_again(
+        await slots.wait_again(
             connection,
             event.chunk_id,
             event.attempt,

@@ -6,9 +6,9 @@ from pixcrawler.common import jobs, logs, metrics, outbox
 from pixcrawler.common.chunks import result_of
 from pixcrawler.common.events import JobCancelled
 from pixcrawler.common.ids import parse_chunk_id
-from pixcrawler.planner import admission, endings, rounds, store
+from pixcrawler.planner import admission, endings, rounds, slots, store
 from pixcrawler.planner.signs import Signs
-from pixcrawler.planner.store import Processing
+from pixcrawler.planner.slots import Processing
 from pixcrawler.planner.tools import TAKEBACKS, Tools, trace_of
 
 log = logs.get(__name__)
@@ -27,7 +27,7 @@ async def tick(tools: Tools, signs: Signs) -> None:
 async def watch_deadlines(tools: Tools) -> None:
     """Plan silent chunks again, or give them up."""
     async with tools.engine.connect() as connection:
-        silent = await store.silent(connection, tools.policy.deadline_s)
+        silent = await slots.silent(connection, tools.policy.deadline_s)
         unwanted = await jobs.unwanted(
             connection, {parse_chunk_id(chunk.chunk_id).job_id for chunk in silent}
         )
@@ -56,8 +56,8 @@ async def _overdue(tools: Tools, chunk: Processing, wanted: bool) -> None:
 async def measure(tools: Tools) -> None:
     """The gauges that autoscaling goes by."""
     async with tools.engine.connect() as connection:
-        waiting = await store.pending_by_priority(connection)
-        active = await store.active(connection)
+        waiting = await slots.pending_by_priority(connection)
+        active = await slots.active(connection)
     for priority in range(11):
         metrics.CHUNKS_PENDING.labels(priority=str(priority)).set(waiting.get(priority, 0))
     metrics.CHUNKS_ACTIVE.set(active)

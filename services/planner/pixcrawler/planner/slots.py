@@ -1,0 +1,226 @@
+"""The planner's SQL for slots: who is next, who holds one, who gives it back.
+
+A slot is a row of `job_chunks` that is `processing`. Every function is one statement, or one read
+and one write of the same row. Times are the database's: `clock_timestamp()` where a lock may have
+been waited for, since `now()` is when the transaction began.
+"""
+
+import json
+from typing import NamedTuple
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pixcrawler.common import ids
+from pixcrawler.common.events import Slice
+from pixcrawler.planner import history
+
+
+class Waiting(NamedTuple):
+    """A chunk that waits; `unannounced`: its job is still shown as waiting."""
+
+    chunk_id: str
+    job_id: str
+    unannounced: bool
+
+
+class Queue(NamedTuple):
+    """The slots in use, and the chunk that is next.
+
+    `since_admission_s` is when a slot was last given out; None where none is in use.
+    """
+
+    active: int
+    since_admission_s: float | None
+    head: Waiting | None
+
+
+class Admitted(NamedTuple):
+    """A chunk that was planned (again) as this attempt."""
+
+    chunk_id: str
+    attempt: int
+    slices: tuple[Slice, ...]
+
+
+class Processing(NamedTuple):
+    """A chunk that holds a slot."""
+
+    chunk_id: str
+    attempt: int
+    retry_count: int
+    takebacks: int
+
+
+async def queue(connection: AsyncConnection) -> Queue:
+    """The slots in use and who is next. For a decision: after the admission lock.
+
+    Next is who has the highest effective priority (one more for every ten minutes waited, at most
+    10), then whose owner has fewer chunks in progress, then the oldest job's lowest index.
+    """
+    found = await connection.execute(
+        text("""
+            WITH busy AS (
+                SELECT job.owner, chunk.admitted_at
+                FROM job_chunks AS chunk JOIN crawl_jobs AS job USING (job_id)
+                WHERE chunk.status = 'processing'
+            ), slots AS (
+                SELECT count(*) AS active,
+                       extract(epoch FROM clock_timestamp() - max(admitted_at))::float AS since
+                FROM busy
+            ), owners AS (
+                SELECT owner, count(*) AS chunks FROM busy GROUP BY owner
+            ), head AS (
+                SELECT chunk.chunk_id, chunk.job_id
+                FROM job_chunks AS chunk JOIN crawl_jobs AS job USING (job_id)
+                LEFT JOIN owners ON owners.owner = job.owner
+                WHERE chunk.status = 'pending'
+                  AND (chunk.not_before IS NULL OR chunk.not_before <= clock_timestamp())
+                  AND job.cancelled_at IS NULL AND job.deleted_at IS NULL
+                ORDER BY least(10, chunk.priority + floor(extract(epoch FROM
+                             now() - coalesce(chunk.not_before, chunk.created_at)) / 600)) DESC,
+                         coalesce(owners.chunks, 0), job.created_at, job.job_id, chunk.chunk_index
+                LIMIT 1
+            )
+            SELECT active, since, chunk_id, job_id,
+                   coalesce((SELECT round.facts->>'status' = 'pending' FROM job_rounds AS round
+                             WHERE round.job_id = head.job_id
+                             ORDER BY round.round DESC LIMIT 1), true) AS unannounced
+            FROM slots LEFT JOIN head ON true""")
+    )
+    row = found.one()
+    head = None if row.chunk_id is None else Waiting(row.chunk_id, row.job_id, row.unannounced)
+    return Queue(row.active, row.since, head)
+
+
+async def admit(connection: AsyncConnection, chunk_id: str) -> Admitted | None:
+    """Give a waiting chunk a slot, as a new attempt; None if it does not wait any more."""
+    found = await connection.execute(
+        text("""
+            SELECT attempt, attempts, clock_timestamp() AS now FROM job_chunks
+            WHERE chunk_id = :chunk_id AND status = 'pending' FOR UPDATE"""),
+        {"chunk_id": chunk_id},
+    )
+    row = found.mappings().one_or_none()
+    return None if row is None else await _plan_again(connection, chunk_id, row, takeback=False)
+
+
+async def take_back(
+    connection: AsyncConnection, chunk_id: str, attempt: int, deadline_s: float
+) -> Admitted | None:
+    """Plan a silent chunk again in the slot that it holds; None if it is not silent any more."""
+    found = await connection.execute(
+        text("""
+            SELECT attempt, attempts, clock_timestamp() AS now FROM job_chunks
+            WHERE chunk_id = :chunk_id AND status = 'processing' AND attempt = :attempt
+              AND last_seen_at + make_interval(secs => :deadline_s * 2.0 ^ takebacks)
+                  < clock_timestamp()
+            FOR UPDATE"""),
+        {"chunk_id": chunk_id, "attempt": attempt, "deadline_s": deadline_s},
+    )
+    row = found.mappings().one_or_none()
+    return None if row is None else await _plan_again(connection, chunk_id, row, takeback=True)
+
+
+async def _plan_again(
+    connection: AsyncConnection, chunk_id: str, row: RowMapping, *, takeback: bool
+) -> Admitted | None:
+    attempt = row["attempt"] + 1
+    steps = history.closed(history.parse(row["attempts"]), row["now"], state="lost")
+    steps = history.begun(steps, attempt, "downloader", row["now"], topic="chunk.planned")
+    updated = await connection.execute(
+        text("""
+            UPDATE job_chunks
+            SET status = 'processing', attempt = :attempt, task_id = :task_id,
+                takebacks = takebacks + :takeback, stage = 'downloader', not_before = NULL,
+                attempts = CAST(:attempts AS jsonb),
+                admitted_at = CASE WHEN :takeback = 0 THEN clock_timestamp() ELSE admitted_at END,
+                last_seen_at = clock_timestamp(), updated_at = clock_timestamp()
+            WHERE chunk_id = :chunk_id AND status = :status AND attempt = :attempt - 1
+            RETURNING slices"""),
+        {
+            "chunk_id": chunk_id,
+            "attempt": attempt,
+            "task_id": ids.task_id(chunk_id, attempt),
+            "takeback": int(takeback),
+            "status": "processing" if takeback else "pending",
+            "attempts": json.dumps(history.dump(steps)),
+        },
+    )
+    slices = updated.scalar_one_or_none()
+    if slices is None:
+        return None
+    return Admitted(chunk_id, attempt, tuple(map(Slice.model_validate, slices)))
+
+
+async def silent(connection: AsyncConnection, deadline_s: float) -> tuple[Processing, ...]:
+    """Chunks without a sign of life for their deadline, which doubles with each take-back."""
+    found = await connection.execute(
+        text("""
+            SELECT chunk_id, attempt, retry_count, takebacks FROM job_chunks
+            WHERE status = 'processing'
+              AND last_seen_at + make_interval(secs => :deadline_s * 2.0 ^ takebacks)
+                  < clock_timestamp()
+            ORDER BY last_seen_at"""),
+        {"deadline_s": deadline_s},
+    )
+    return tuple(Processing(*row) for row in found)
+
+
+async def processing(connection: AsyncConnection, chunk_id: str, attempt: int) -> Processing | None:
+    """The chunk, if this attempt at it holds a slot."""
+    found = await connection.execute(
+        text("""
+            SELECT chunk_id, attempt, retry_count, takebacks FROM job_chunks
+            WHERE chunk_id = :chunk_id AND status = 'processing' AND attempt = :attempt"""),
+        {"chunk_id": chunk_id, "attempt": attempt},
+    )
+    row = found.one_or_none()
+    return None if row is None else Processing(*row)
+
+
+async def wait_again(
+    connection: AsyncConnection,
+    chunk_id: str,
+    attempt: int,
+    *,
+    wait_s: float,
+    error: str,
+    message: str,
+) -> bool:
+    """Put a failed attempt's chunk back into the queue; False if it is another attempt's by now."""
+    updated = await connection.execute(
+        text("""
+            UPDATE job_chunks
+            SET status = 'pending', retry_count = retry_count + 1, error = :error,
+                error_message = :message,
+                not_before = clock_timestamp() + make_interval(secs => :wait_s),
+                updated_at = clock_timestamp()
+            WHERE chunk_id = :chunk_id AND status = 'processing' AND attempt = :attempt"""),
+        {
+            "chunk_id": chunk_id,
+            "attempt": attempt,
+            "wait_s": wait_s,
+            "error": error,
+            "message": message,
+        },
+    )
+    return bool(updated.rowcount)
+
+
+async def active(connection: AsyncConnection) -> int:
+    """How many slots are in use."""
+    found = await connection.scalar(
+        text("SELECT count(*) FROM job_chunks WHERE status = 'processing'")
+    )
+    return int(found or 0)
+
+
+async def pending_by_priority(connection: AsyncConnection) -> dict[int, int]:
+    """How many chunks wait, by the priority that they were given."""
+    found = await connection.execute(
+        text("""
+            SELECT priority, count(*) AS chunks FROM job_chunks
+            WHERE status = 'pending' GROUP BY priority""")
+    )
+    return {row.priority: row.chunks for row in found}
