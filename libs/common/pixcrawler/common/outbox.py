@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import RowMapping, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from pixcrawler.common import events, logs, metrics
+from pixcrawler.common import events, failpoints, logs, metrics
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.tables import outbox
 from pixcrawler.common.errors import Retry
@@ -125,8 +125,10 @@ class Relay:
             if not rows:
                 return 0
             await self._publish(rows)
+            failpoints.hit("before:relay")
             ids = [row["id"] for row in rows]
             await connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(sent=True))
+        failpoints.hit("after:relay")
         log.debug("relayed", action="relay", records=len(rows))
         return len(rows)
 

@@ -11,7 +11,7 @@ from aiokafka.errors import (
     RecordTooLargeError,
 )
 
-from pixcrawler.common import events, logs, telemetry
+from pixcrawler.common import events, failpoints, logs, telemetry
 from pixcrawler.common.errors import Fatal, Retry
 from pixcrawler.common.events import Event, Record
 from pixcrawler.common.watchdog import Watchdog
@@ -120,6 +120,8 @@ class Publisher:
             async with asyncio.timeout(self._timeout_s):
                 acks = [await _enqueue(producer, record) for record in records]
                 await asyncio.gather(*acks)
+            for record in records:
+                failpoints.hit(f"after:{record.topic}")
         except _TOO_LARGE:
             raise
         except (KafkaError, OSError) as error:
@@ -151,6 +153,7 @@ class Publisher:
 
 
 async def _enqueue(producer: AIOKafkaProducer, record: Record) -> asyncio.Future[object]:
+    failpoints.hit(f"before:{record.topic}")
     ack: asyncio.Future[object] = await producer.send(
         record.topic, value=record.value, key=record.key, headers=list(record.headers)
     )

@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pixcrawler.common import logs
+from pixcrawler.common import failpoints, logs
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.db.engine import connect
 from pixcrawler.common.errors import SettingsError
@@ -101,7 +101,12 @@ class Runtime:
         from pixcrawler.common.blobs import open_blobs
 
         settings = self.settings
-        return open_blobs(settings.effective_blob_url, settings.azure_storage_connection_string)
+        store = open_blobs(settings.effective_blob_url, settings.azure_storage_connection_string)
+        if failpoints.enabled():
+            from pixcrawler.common.blobs.failing import FailingBlobs
+
+            return FailingBlobs(store)
+        return store
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -171,6 +176,8 @@ def main(name: str, settings: type[S], build: Build[S], *, health_server: bool =
     try:
         told = load(settings)
         runtime = Runtime(name, told)
+        if told.failpoints is not None:
+            failpoints.enable(name, told.failpoints)
         logs.configure(name, runtime.worker, level=told.log_level, style=told.log_format)
         code = asyncio.run(_serve(runtime, told, build, health_server=health_server))
     except SettingsError as error:

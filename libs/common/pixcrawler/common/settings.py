@@ -57,6 +57,8 @@ class ServiceSettings(BaseSettings):
     that finds itself paused for longer stops itself."""
     drain_s: float = Field(default=20.0, ge=0)
     """Seconds that SIGTERM leaves for work in hand."""
+    failpoints: Path | None = None
+    """For tests: a folder in which points of death are armed (`pixcrawler.common.failpoints`)."""
 
     @property
     def effective_blob_url(self) -> str:

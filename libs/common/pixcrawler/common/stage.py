@@ -33,7 +33,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pixcrawler.common import dlq, events, logs, metrics, telemetry, topics
+from pixcrawler.common import dlq, events, failpoints, logs, metrics, telemetry, topics
 from pixcrawler.common.errors import Fatal, GiveUp, Poison, Stopped
 from pixcrawler.common.events import Event
 from pixcrawler.common.ids import task_id
@@ -400,7 +400,9 @@ class Stage:
             positions = {tp: OffsetAndMetadata(at, "") for tp, at in due.positions.items()}
             try:
                 async with asyncio.timeout(COMMIT_S):
+                    failpoints.hit("before:commit")
                     await consumer.commit(positions)
+                    failpoints.hit("after:commit")
             except (KafkaError, TimeoutError) as error:
                 log.warning("cannot commit", action="commit", error=str(error) or repr(error))
             else:

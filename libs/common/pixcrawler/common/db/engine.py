@@ -4,8 +4,13 @@ No prepared statement outlives its transaction (unnamed ones only), nothing is s
 there is no LISTEN: limits that protect against paused processes belong to the roles (`roles.py`).
 """
 
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from pixcrawler.common import failpoints
 
 
 def connect(url: str, *, pool_size: int = 5, application: str = "pixcrawler") -> AsyncEngine:
@@ -32,3 +37,12 @@ def connect(url: str, *, pool_size: int = 5, application: str = "pixcrawler") ->
             "server_settings": {"application_name": application},
         },
     )
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine, name: str) -> AsyncIterator[AsyncConnection]:
+    """A transaction that has a name, and so fail points: before its commit, and after it."""
+    async with engine.begin() as connection:
+        yield connection
+        failpoints.hit(f"before:{name}")
+    failpoints.hit(f"after:{name}")
