@@ -20,6 +20,7 @@ from pixcrawler.api.store import ChunkRecord, JobRecord, LockedJob
 from pixcrawler.api.views import Started
 from pixcrawler.common import ids, outbox
 from pixcrawler.common.db import locks
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.db.tables import crawl_jobs
 from pixcrawler.common.events import Event, JobCancelled, JobCreated
 from pixcrawler.common.ranges import initial_ranges, supply
@@ -63,7 +64,7 @@ class Jobs:
         """
         self._limit(asked.number)
         job_id, digest = ids.new_job_id(), _digest(asked)
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "create") as connection:
             row = self._row(job_id, caller.owner, asked)
             made = await store.insert_job(
                 connection, {**row, "idempotency_key": key, "request_sha256": digest}
@@ -84,7 +85,7 @@ class Jobs:
             Problem: 404; 409, the job is cancelled, or there is no room and `wait` is false; 422,
                 the sources do not fit the job.
         """
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "start") as connection:
             job = await _lock(connection, caller.owner, job_id)
             if job.round:
                 return _started(job, await store.extended_by(connection, job_id))
@@ -108,7 +109,7 @@ class Jobs:
         Raises:
             Problem: 404; 409, the job is cancelled; 422, too many images.
         """
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "extend") as connection:
             job = await _lock(connection, caller.owner, job_id)
             _refuse_cancelled(job)
             self._limit(job.max_images + images)
@@ -130,7 +131,7 @@ class Jobs:
         Raises:
             Problem: 404; 409, the job is cancelled, or no chunk has failed.
         """
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "retry") as connection:
             job = await _lock(connection, caller.owner, job_id)
             _refuse_cancelled(job)
             if not await store.has_failed_chunks(connection, job_id):
@@ -146,7 +147,7 @@ class Jobs:
         Raises:
             Problem: 404; 409, the job is cancelled, the chunk has not failed, or was retried.
         """
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "retry_chunk") as connection:
             job = await _lock(connection, caller.owner, job_id)
             chunk = await store.chunk(connection, job_id, index)
             if chunk is None:
@@ -169,7 +170,7 @@ class Jobs:
         Raises:
             Problem: 404; 409, the latest round is over.
         """
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "cancel") as connection:
             await locks.job_lock(connection, job_id)
             job = await _lock(connection, caller.owner, job_id)
             if job.round and await store.is_closed(connection, job_id, job.round):
@@ -189,7 +190,7 @@ class Jobs:
         Raises:
             Problem: 404.
         """
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "delete") as connection:
             await _lock(connection, caller.owner, job_id)
             await store.update_job(
                 connection,

@@ -29,6 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.db import locks
+from pixcrawler.common.db.engine import transaction
 
 logger = logging.getLogger(__name__)
 
@@ -319,7 +320,7 @@ class Budgets(Generic[C]):
     ) -> tuple[dict[str, Others], dict[str, int]]:
         names = sorted(host.name for host in hosts)
         left = [host.name for host in hosts if not wanted[host.name] and not host.waiting]
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "budgets") as connection:
             for name in names:
                 await locks.host_lock(connection, name)
             found = await connection.execute(_LEASES, {"hosts": names, "worker": self._worker})

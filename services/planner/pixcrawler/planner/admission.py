@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pixcrawler.common import logs, outbox
 from pixcrawler.common.chunks import result_of
 from pixcrawler.common.db import locks
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import ChunkPlanned
 from pixcrawler.common.ids import parse_chunk_id
 from pixcrawler.planner import rounds, slots
@@ -80,7 +81,7 @@ async def admit_one(tools: Tools) -> Try:
 
 async def _admit(tools: Tools, head: Waiting) -> Try:
     """Admit this chunk if it is still the next: one transaction under the admission lock."""
-    async with tools.engine.begin() as connection:
+    async with transaction(tools.engine, "admit") as connection:
         await locks.admission_lock(connection)
         active, since_s, chosen = await slots.queue(connection)
         if active >= tools.policy.capacity:
@@ -115,7 +116,7 @@ async def take_back(tools: Tools, chunk_id: str, attempt: int) -> bool:
     Not a retry: nothing failed that anyone knows of. False if it gave a sign of life meanwhile.
     """
     job_id = parse_chunk_id(chunk_id).job_id
-    async with tools.engine.begin() as connection:
+    async with transaction(tools.engine, "take_back") as connection:
         again = await slots.take_back(connection, chunk_id, attempt, tools.policy.deadline_s)
         if again is None:
             return False

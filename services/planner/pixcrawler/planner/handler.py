@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pixcrawler.common import logs
 from pixcrawler.common.chunks import result_of
 from pixcrawler.common.context import Context
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import (
     ChunkDownloaded,
     ChunkEvent,
@@ -87,7 +88,7 @@ async def _try_again(tools: Tools, event: ChunkFailed, context: Context, held: P
     if not event.retriable or held.retry_count >= tools.policy.max_retries:
         return False
     wait_s = tools.policy.backoff(held.retry_count)
-    async with tools.engine.begin() as connection:
+    async with transaction(tools.engine, "wait_again") as connection:
         found = await store.steps(connection, event.chunk_id)
         if found is None:
             return True  # it has ended
@@ -148,7 +149,7 @@ async def _advance(
     event: ChunkEvent, context: Context, tools: Tools, *, done: str, begun: str
 ) -> None:
     """Remember that a stage is done with its attempt and the next one has begun."""
-    async with tools.engine.begin() as connection:
+    async with transaction(tools.engine, "advance") as connection:
         found = await store.steps(connection, event.chunk_id)
         if found is None:
             return  # it does not hold a slot: an old record

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.common import logs, metrics, outbox, ranges
 from pixcrawler.common.db import locks
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.documents import ChunkResult
 from pixcrawler.common.events import JobFacts, JobPlanned
 from pixcrawler.planner import endings, facts, plan, refill, store
@@ -69,7 +70,7 @@ async def look(tools: Tools, job_id: str, results: Collection[ChunkResult] = ())
     """
     known: dict[str, tuple[Unkept, ...]] = {}
     while True:
-        async with tools.engine.begin() as connection:
+        async with transaction(tools.engine, "look") as connection:
             await locks.job_lock(connection, job_id)
             seen = await _decide(connection, tools, job_id, results, known)
         _tell(tools, job_id, seen)

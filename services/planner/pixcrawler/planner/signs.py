@@ -2,6 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.planner import store
 
 FULL = 200
@@ -32,5 +33,5 @@ class Signs:
         """Write what was seen. What could not be written is seen again soon enough."""
         taken, self._seen = self._seen, {}
         if taken:
-            async with self._engine.begin() as connection:
+            async with transaction(self._engine, "signs") as connection:
                 await store.seen(connection, taken)

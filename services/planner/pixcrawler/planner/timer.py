@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from pixcrawler.common import jobs, logs, metrics, outbox
 from pixcrawler.common.chunks import result_of
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import JobCancelled
 from pixcrawler.common.ids import parse_chunk_id
 from pixcrawler.planner import admission, endings, rounds, slots, store
@@ -74,7 +75,7 @@ async def review(tools: Tools) -> None:
 
 async def repeat(tools: Tools) -> None:
     """Repeat facts until the shown progress agrees, and deletions until nothing is shown."""
-    async with tools.engine.begin() as connection:
+    async with transaction(tools.engine, "repeat") as connection:
         for job_id, told in await store.unshown(connection):
             await rounds.say_again(connection, tools, job_id, told)
         for job_id in await store.deleted_but_shown(connection):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import JobProgress
 
 # The statement that writes asks for the tombstone itself. A job that is deleted between that
@@ -52,7 +53,7 @@ class Written(NamedTuple):
 async def write(engine: AsyncEngine, batch: Sequence[JobProgress]) -> Written:
     """Write a batch in one statement whatever its size."""
     job_ids = [shown.job_id for shown in batch]
-    async with engine.begin() as connection:
+    async with transaction(engine, "show") as connection:
         alive = set((await connection.execute(_ALIVE, {"job_ids": job_ids})).scalars())
         written = await connection.execute(
             _UPSERT,
@@ -67,5 +68,5 @@ async def write(engine: AsyncEngine, batch: Sequence[JobProgress]) -> Written:
 
 async def erase(engine: AsyncEngine, job_ids: Sequence[str] = ()) -> None:
     """Remove the rows of these jobs, and of every job that is deleted."""
-    async with engine.begin() as connection:
+    async with transaction(engine, "erase_shown") as connection:
         await connection.execute(_ERASE, {"job_ids": list(job_ids)})

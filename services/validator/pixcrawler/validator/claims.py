@@ -16,6 +16,7 @@ from sqlalchemy import ARRAY, BigInteger, Integer, LargeBinary, Text, bindparam,
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pixcrawler.common.db import locks
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.errors import Stopped
 from pixcrawler.common.ids import parse_chunk_id
 from pixcrawler.common.outcomes import Outcome
@@ -81,7 +82,7 @@ async def claim(
         Stopped: the chunk has failed or is unknown, or its job is not wanted any more.
     """
     job_id = parse_chunk_id(chunk).job_id
-    async with engine.begin() as connection:
+    async with transaction(engine, "claim") as connection:
         await locks.job_lock(connection, job_id)
         state = await _state(connection, job_id, chunk)
         seen = _Sight(connection, job_id, chunk, images, near)
@@ -268,7 +269,7 @@ async def erase_deleted(engine: AsyncEngine) -> int:
     Made again and again while the jobs' tombstones stand: a chunk that was just deciding may have
     claimed after the job was deleted.
     """
-    async with engine.begin() as connection:
+    async with transaction(engine, "erase_claims") as connection:
         erased = await connection.execute(_ERASE)
         await connection.execute(_ERASE_MARKS)
     return erased.rowcount

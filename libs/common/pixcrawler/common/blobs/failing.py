@@ -81,7 +81,7 @@ class FailingBlobs:
 
 
 def kind_of(name: str) -> str:
-    """What an object is: `candidates`, `part`, `verdicts`, `archive`, `result`, `dataset`, or else its name."""
+    """What an object is: `candidates`, `part`, `verdicts`, `archive`, `result`, or else its first name."""
     last = name.rpartition("/")[2]
     if last.startswith("part-"):
         return "part"
