@@ -7,11 +7,15 @@ about every second kill under load). Here such a partition goes back to its begi
 where a group without an offset begins anyway.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from typing import Any
 
 import aiokafka
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import RecordMetadata
+
+from pixcrawler.common import failpoints
 
 
 class RewindingThread(driver.AIOKafkaConsumerThread):
@@ -22,6 +26,13 @@ class RewindingThread(driver.AIOKafkaConsumerThread):
         found: Mapping[TP, int] = await self.call_thread(_rewind, self._ensure_consumer())
         return found
 
+    async def commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit offsets; where tests want it, die just before or after."""
+        failpoints.hit("before:table_commit")
+        done: bool = await super().commit(offsets)
+        failpoints.hit("after:table_commit")
+        return done
+
 
 class RewindingConsumer(driver.Consumer):
     """Faust's consumer, in that thread."""
@@ -30,10 +41,23 @@ class RewindingConsumer(driver.Consumer):
         return RewindingThread(self, loop=self.loop, beacon=self.beacon)
 
 
+class FailingProducer(driver.Producer):
+    """Faust's producer; where tests want it, it dies around the acknowledgement of a record."""
+
+    async def send(self, topic: str, *args: Any, **kwargs: Any) -> Awaitable[RecordMetadata]:
+        """Hand a record over; what is returned waits for its acknowledgement."""
+        failpoints.hit(f"before:{topic}")
+        acknowledged: Any = await super().send(topic, *args, **kwargs)
+        if failpoints.enabled():
+            acknowledged.add_done_callback(lambda _: failpoints.hit(f"after:{topic}"))
+        return acknowledged
+
+
 class RewindingTransport(driver.Transport):
-    """Faust's transport with that consumer."""
+    """Faust's transport with these."""
 
     Consumer = RewindingConsumer
+    Producer = FailingProducer
 
 
 async def _rewind(consumer: aiokafka.AIOKafkaConsumer) -> Mapping[TP, int]:
