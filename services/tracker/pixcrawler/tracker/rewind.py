@@ -7,6 +7,7 @@ about every second kill under load). Here such a partition goes back to its begi
 where a group without an offset begins anyway.
 """
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
@@ -47,8 +48,8 @@ class FailingProducer(driver.Producer):
     async def send(self, topic: str, *args: Any, **kwargs: Any) -> Awaitable[RecordMetadata]:
         """Hand a record over; what is returned waits for its acknowledgement."""
         failpoints.hit(f"before:{topic}")
-        acknowledged: Any = await super().send(topic, *args, **kwargs)
-        if failpoints.enabled():
+        acknowledged: Awaitable[RecordMetadata] = await super().send(topic, *args, **kwargs)
+        if failpoints.enabled() and isinstance(acknowledged, asyncio.Future):
             acknowledged.add_done_callback(lambda _: failpoints.hit(f"after:{topic}"))
         return acknowledged
 
