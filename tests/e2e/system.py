@@ -19,12 +19,12 @@ from pixcrawler.client import download
 from pixcrawler.client.api import Api
 from pixcrawler.client.errors import ApiError
 from pixcrawler.client.watching import TERMINAL
-from pixcrawler.common import admin
+from pixcrawler.common import admin, failpoints
 from pixcrawler.standalone import Program, Status, UpOptions, temporary
 from pixcrawler.standalone.paths import Paths
 from pixcrawler.standalone.state import read_state
 from pixcrawler.standalone.status import probe
-from tests.e2e import dying, records
+from tests.e2e import records
 from tests.e2e.background import Background
 from tests.e2e.records import Raw
 from tests.e2e.waiting import DEADLINE_S, until
@@ -66,7 +66,7 @@ class System:
     Args:
         started: As it was when it was ready.
         background: Where asynchronous work is done.
-        points: The folder in which points of death are armed (see `dying.py`).
+        points: The folder in which points of death are armed (see `pixcrawler.common.failpoints`).
         environment: What its services inherit.
     """
 
@@ -248,7 +248,7 @@ class System:
 
     def died(self, point: str) -> bool:
         """Whether a process has died there since it was armed."""
-        return (self._points / f"{point}{dying.DIED}").exists()
+        return (self._points / f"{point}{failpoints.DIED}").exists()
 
     def disarm(self) -> None:
         """Nobody dies any more."""
@@ -264,9 +264,12 @@ class System:
 
 def programs(points: Path) -> tuple[Program, ...]:
     """Every service as a program that can die at a point; where none is armed it is as it is."""
-    script = str(Path(dying.__file__))
+    can_die = f"PIXCRAWLER_FAILPOINTS={points}"
     return tuple(
-        Program(service=name, argv=(sys.executable, "-P", script, name, str(points)))
+        Program(
+            service=name,
+            argv=("/usr/bin/env", can_die, sys.executable, "-P", "-m", f"pixcrawler.{name}"),
+        )
         for name in SERVICES
     )
 

@@ -81,7 +81,7 @@ class FailingBlobs:
 
 
 def kind_of(name: str) -> str:
-    """What an object is: `candidates`, `part`, `verdicts`, `archive`, `result`, …, as in `POINTS`."""
+    """What an object is: `candidates`, `part`, `verdicts`, `archive`, …, as in `POINTS`."""
     last = name.rpartition("/")[2]
     if last.startswith("part-"):
         return "part"
