@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import sys
 import tempfile
 import uuid
 from collections import Counter
@@ -21,6 +20,7 @@ from pixcrawler.client.errors import ApiError
 from pixcrawler.client.watching import TERMINAL
 from pixcrawler.common import admin, failpoints
 from pixcrawler.standalone import Program, Status, UpOptions, temporary
+from pixcrawler.standalone.options import SERVICES as standalone_services
 from pixcrawler.standalone.paths import Paths
 from pixcrawler.standalone.state import read_state
 from pixcrawler.standalone.status import probe
@@ -266,11 +266,8 @@ def programs(points: Path) -> tuple[Program, ...]:
     """Every service as a program that can die at a point; where none is armed it is as it is."""
     can_die = f"PIXCRAWLER_FAILPOINTS={points}"
     return tuple(
-        Program(
-            service=name,
-            argv=("/usr/bin/env", can_die, sys.executable, "-P", "-m", f"pixcrawler.{name}"),
-        )
-        for name in SERVICES
+        program.model_copy(update={"argv": ("/usr/bin/env", can_die, *program.argv)})
+        for program in standalone_services
     )
 
 
