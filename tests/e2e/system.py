@@ -20,7 +20,7 @@ from pixcrawler.client.errors import ApiError
 from pixcrawler.client.watching import TERMINAL
 from pixcrawler.common import admin, failpoints
 from pixcrawler.standalone import Program, Status, UpOptions, temporary
-from pixcrawler.standalone.options import SERVICES as standalone_services
+from pixcrawler.standalone import options as up_options
 from pixcrawler.standalone.paths import Paths
 from pixcrawler.standalone.state import read_state
 from pixcrawler.standalone.status import probe
@@ -267,7 +267,7 @@ def programs(points: Path) -> tuple[Program, ...]:
     can_die = f"PIXCRAWLER_FAILPOINTS={points}"
     return tuple(
         program.model_copy(update={"argv": ("/usr/bin/env", can_die, *program.argv)})
-        for program in standalone_services
+        for program in up_options.SERVICES
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from pixcrawler.common.blobs import open_blobs
+from pixcrawler.common.blobs.failing import FailingBlobs
 from pixcrawler.common.blobs.local import TEMPORARY, LocalBlobs, sweep
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.errors import Retry, SettingsError
@@ -26,6 +27,16 @@ class TestLocalBlobs(Contract):
         await blobs.close()
         strays = list((tmp_path / "blobs" / TEMPORARY).glob("*"))
         assert strays == []  # whatever a test did
+
+
+class TestFailingBlobs(Contract):
+    """The contract, on a store at which nobody wants the process to die."""
+
+    @pytest_asyncio.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[BlobStore]:
+        blobs = FailingBlobs(LocalBlobs(tmp_path / "blobs"))
+        yield blobs
+        await blobs.close()
 
 
 WRITER = """
