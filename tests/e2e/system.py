@@ -7,10 +7,10 @@ import signal
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -19,6 +19,8 @@ from pixcrawler.client.api import Api
 from pixcrawler.client.errors import ApiError
 from pixcrawler.client.watching import TERMINAL
 from pixcrawler.common import admin, failpoints
+from pixcrawler.common.blobs.local import LocalBlobs
+from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.standalone import Program, Status, UpOptions, temporary
 from pixcrawler.standalone import options as up_options
 from pixcrawler.standalone.paths import Paths
@@ -30,6 +32,7 @@ from tests.e2e.records import Raw
 from tests.e2e.waiting import DEADLINE_S, until
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 STAGES = ("planner", "downloader", "validator", "uploader", "tracker")
 SERVICES = ("api", *STAGES)
@@ -68,6 +71,8 @@ class System:
         background: Where asynchronous work is done.
         points: The folder in which points of death are armed (see `pixcrawler.common.failpoints`).
         environment: What its services inherit.
+        store: Where its objects are, as nobody's faults can reach it; the data directory's blobs
+            if it is not given.
     """
 
     def __init__(
@@ -76,9 +81,11 @@ class System:
         background: Background,
         points: Path,
         environment: Mapping[str, str],
+        store: BlobStore | None = None,
     ) -> None:
         self.data_dir = started.data_dir
         self.blobs = started.data_dir / "blobs"
+        self.store = store or LocalBlobs(self.blobs)
         self.environment = environment
         self.servers = str(started.kafka_bootstrap_servers)
         self.key = str(started.api_key)
@@ -143,7 +150,8 @@ class System:
 
     def ended(self, job_id: str) -> int:
         """How many of its chunks have ended, as their results say: what nobody can take back."""
-        return len(list((self.blobs / "jobs" / job_id / "chunks").glob("*/result.json")))
+        names = self.names(f"jobs/{job_id}/chunks/")
+        return sum(name.endswith("/result.json") for name in names)
 
     def wait_ended(self, number: int, *job_ids: str) -> None:
         """Wait until so many chunks of these jobs have ended."""
@@ -167,6 +175,10 @@ class System:
         return False
 
     # ---- what is behind them
+
+    def work(self, work: Coroutine[Any, Any, T], timeout_s: float = 60.0) -> T:
+        """The result of what is asynchronous."""
+        return self._background.run(work, timeout_s)
 
     def rows(self, query: str, *arguments: object) -> list[Any]:
         """Ask the database."""
@@ -199,10 +211,21 @@ class System:
             behind[f"{each.group} {each.topic}"] += each.lag
         return behind
 
-    def objects(self, prefix: str) -> dict[str, bytes]:
-        """Every object below a prefix, by name."""
-        files = (path for path in (self.blobs / prefix).rglob("*") if path.is_file())
-        return {str(path.relative_to(self.blobs)): path.read_bytes() for path in files}
+    def names(self, prefix: str) -> list[str]:
+        """Every object whose name begins so."""
+
+        async def ask() -> list[str]:
+            return [info.name async for info in self.store.list(prefix)]
+
+        return self._background.run(ask())
+
+    def content(self, name: str) -> bytes:
+        """An object's bytes."""
+        return self._background.run(self.store.read(name))
+
+    def objects(self, folder: str) -> dict[str, bytes]:
+        """Every object below a folder, by name."""
+        return {name: self.content(name) for name in self.names(f"{folder}/")}
 
     # ---- processes
 
@@ -210,12 +233,19 @@ class System:
         """How everything is."""
         return self._background.run(probe(self.data_dir))
 
-    def pids(self, service: str) -> list[int]:
-        """Processes that run now of a service, of `kafka` or of `postgres`. Asks none of them."""
+    def processes(self, service: str) -> dict[str, int]:
+        """Processes that run now of a service, of `kafka` or of `postgres`, by replica.
+
+        Asks none of them.
+        """
         state = read_state(Paths(self.data_dir))
         assert state is not None
-        found = [each.process for each in state.components if each.service == service]
-        return [process.pid for process in found if process is not None and process.alive]
+        found = {c.name: c.process for c in state.components if c.service == service}
+        return {name: each.pid for name, each in found.items() if each is not None and each.alive}
+
+    def pids(self, service: str) -> list[int]:
+        """The same without their names."""
+        return list(self.processes(service).values())
 
     def restarts(self) -> Counter[str]:
         """How often something had to be started again, by service."""
@@ -278,19 +308,40 @@ def inherited() -> dict[str, str]:
 
 
 @contextmanager
-def running(settings: Mapping[str, str], scale: Mapping[str, int]) -> Iterator[System]:
-    """A system for as long as the context lasts."""
+def running(
+    settings: Mapping[str, str],
+    scale: Mapping[str, int],
+    *,
+    brokers: int = 1,
+    folder: Path | None = None,
+    programs: Callable[[Path], tuple[Program, ...]] = programs,
+    store: BlobStore | None = None,
+) -> Iterator[System]:
+    """A system for as long as the context lasts.
+
+    Args:
+        settings: Beside those of all tests.
+        scale: Replicas by service.
+        brokers: An odd number.
+        folder: Where it lives, with a folder `points`; one of its own if it is not given.
+        programs: What runs; told of the folder `points`.
+        store: See `System`.
+    """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(reachable_folder()))
+        folder = folder or Path(stack.enter_context(reachable_folder()))
         points = folder / "points"
-        points.mkdir()
+        points.mkdir(exist_ok=True)
         environment = {**inherited(), **SETTINGS, **settings}
         options = UpOptions(
-            data_dir=folder / "data", port=0, scale=dict(scale), programs=programs(points)
+            data_dir=folder / "data",
+            port=0,
+            scale=dict(scale),
+            brokers=brokers,
+            programs=programs(points),
         )
         background = stack.enter_context(Background())
         started = stack.enter_context(temporary(options, environment=environment))
-        system = System(started, background, points, environment)
+        system = System(started, background, points, environment, store)
         stack.enter_context(system.api)
         yield system
 
