@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from pixcrawler.common import topics
@@ -91,6 +92,24 @@ async def publish(servers: str, records: Sequence[Raw], *, spread: bool = False)
             await ack
     finally:
         await producer.stop()
+
+
+async def forget(servers: str, names: Sequence[str]) -> None:
+    """Remove all records of these topics."""
+    async with _consumer(servers) as consumer:
+        cluster = await consumer._client.fetch_all_metadata()
+        parts = [
+            TopicPartition(name, number)
+            for name in names
+            for number in cluster.partitions_for_topic(name) or ()
+        ]
+        ends = await consumer.end_offsets(parts)
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers.split(","))
+    await admin.start()
+    try:
+        await admin.delete_records({part: RecordsToDelete(end) for part, end in ends.items()})
+    finally:
+        await admin.close()
 
 
 def shuffled(records: Sequence[Raw], seed: int = 1) -> list[Raw]:

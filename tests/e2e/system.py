@@ -204,6 +204,10 @@ class System:
         """Publish records as they are; `spread`: each to every partition."""
         self._background.run(records.publish(self.servers, raw, spread=spread))
 
+    def forget(self, names: Sequence[str]) -> None:
+        """Remove all records of these topics."""
+        self._background.run(records.forget(self.servers, names))
+
     def lag(self) -> Counter[str]:
         """Records that each group has before it."""
         behind: Counter[str] = Counter()
@@ -279,6 +283,10 @@ class System:
     def died(self, point: str) -> bool:
         """Whether a process has died there since it was armed."""
         return (self._points / f"{point}{failpoints.DIED}").exists()
+
+    def unlisted(self) -> list[str]:
+        """Points that somebody got to, and that are in no list."""
+        return sorted(path.name for path in self._points.glob(f"*{failpoints.UNKNOWN}"))
 
     def disarm(self) -> None:
         """Nobody dies any more."""
