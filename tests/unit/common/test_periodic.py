@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pixcrawler.common.errors import Fatal
-from pixcrawler.common.periodic import Periodic
+from pixcrawler.common.periodic import Periodic, beat
 
 
 async def test_a_hint_makes_a_pass_at_once() -> None:
@@ -103,3 +103,26 @@ async def test_stop_before_start() -> None:
     async with asyncio.timeout(5):
         await periodic.run()
     assert passes == 0
+
+
+async def test_a_long_pass_is_alive_while_it_advances() -> None:
+    """It may take hours as long as it says so, from whatever it calls; silent, it is stuck."""
+    now, alive = 0.0, list[bool]()
+
+    async def step(*, says_so: bool) -> None:
+        nonlocal now
+        now += 50.0
+        if says_so:
+            beat()
+
+    async def make_pass() -> None:
+        for says_so in (True, True, True, False, False):
+            await asyncio.create_task(step(says_so=says_so))
+            alive.append(periodic.alive())
+        await periodic.stop()
+
+    periodic = Periodic("test", make_pass, interval_s=1.0, clock=lambda: now)
+    beat()  # of nobody
+    await asyncio.wait_for(periodic.run(), 5)
+    assert alive == [True, True, True, True, False]
+    assert periodic.alive()

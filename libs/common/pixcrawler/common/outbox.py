@@ -18,7 +18,7 @@ from pixcrawler.common.db import locks
 from pixcrawler.common.db.tables import outbox
 from pixcrawler.common.errors import Retry
 from pixcrawler.common.events import Event, Record
-from pixcrawler.common.periodic import Periodic
+from pixcrawler.common.periodic import Periodic, beat
 from pixcrawler.common.publisher import Publisher
 
 log = logs.get(__name__)
@@ -102,7 +102,7 @@ class Relay:
     async def relay_all(self) -> None:
         """Publish batch after batch until nothing is left."""
         while await self.relay_once() == BATCH and not self._stopping:
-            pass
+            beat()
         await self._housekeeping()
 
     async def relay_once(self) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 
 from pixcrawler.common import logs
 from pixcrawler.common.errors import Fatal
@@ -10,6 +11,18 @@ from pixcrawler.common.errors import Fatal
 log = logs.get(__name__)
 
 _STUCK_S = 60.0
+
+_pass: ContextVar["Periodic | None"] = ContextVar("pass", default=None)
+
+
+def beat() -> None:
+    """Say that the pass in hand advances, from anywhere within it; nothing outside of a pass.
+
+    A pass over thousands of things may take long, and is alive all the same.
+    """
+    periodic = _pass.get()
+    if periodic is not None:
+        periodic.beat()
 
 
 class Periodic:
@@ -44,8 +57,12 @@ class Periodic:
         """Ask for a pass now, or right after the one that is being made."""
         self._hinted.set()
 
+    def beat(self) -> None:
+        """Say that the pass in hand advances."""
+        self._advanced_at = self._clock()
+
     def alive(self) -> bool:
-        """Whether a pass began or ended lately."""
+        """Whether a pass began, advanced or ended lately."""
         return self._clock() - self._advanced_at < self._interval_s + _STUCK_S
 
     async def run(self) -> None:
@@ -53,7 +70,7 @@ class Periodic:
         while not self._stopping:
             self._hinted.clear()
             failed = await self._try_pass()
-            self._advanced_at = self._clock()
+            self.beat()
             await (asyncio.sleep(self._interval_s) if failed else self._wait())
 
     async def stop(self) -> None:
@@ -63,7 +80,8 @@ class Periodic:
 
     async def _try_pass(self) -> bool:
         """Returns: whether it failed."""
-        self._advanced_at = self._clock()
+        self.beat()
+        _pass.set(self)
         try:
             await self._make_pass()
         except Fatal:

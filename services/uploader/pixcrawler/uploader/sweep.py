@@ -25,6 +25,7 @@ from pixcrawler.common.blobs.port import BlobInfo, BlobStore
 from pixcrawler.common.chunks import result_of
 from pixcrawler.common.db.tables import crawl_jobs, job_chunks
 from pixcrawler.common.ids import chunk_id, parse_chunk_id
+from pixcrawler.common.periodic import beat
 
 log = logs.get(__name__)
 
@@ -79,6 +80,7 @@ class Sweeper:
         """Remove the staging of chunks that were noted; how many objects there were."""
         removed = 0
         while self._ended:
+            beat()
             removed += await self._blobs.delete_prefix(names.staging_prefix(self._ended.pop()))
         return removed
 
@@ -95,6 +97,7 @@ class Sweeper:
         archives: list[str] = []
         for prefix in (STAGING, DATASETS, JOBS):
             async for blob in self._blobs.list(prefix):
+                beat()
                 job = _segment(blob, 1)
                 if _is_job(job):
                     newest[job] = max(blob.modified, newest.get(job, blob.modified))
@@ -107,11 +110,15 @@ class Sweeper:
         return swept
 
     async def _sweep_staging(self) -> int:
-        chunks = dict.fromkeys([_segment(blob, 2) async for blob in self._blobs.list(STAGING)])
+        chunks: dict[str, None] = {}
+        async for blob in self._blobs.list(STAGING):
+            beat()
+            chunks[_segment(blob, 2)] = None
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def remove(chunk: str) -> int:
             async with gate:
+                beat()
                 if await self._blobs.stat(names.result(chunk)) is None:
                     return 0
                 return await self._blobs.delete_prefix(names.staging_prefix(chunk))
@@ -150,6 +157,7 @@ class Sweeper:
             async with self._engine.connect() as connection:
                 failed = list((await connection.execute(query)).scalars())
             for chunk in failed:
+                beat()
                 result = await result_of(self._blobs, chunk)
                 if result is not None and result.status == "failed":
                     await self._blobs.delete(chunks[chunk])
@@ -164,6 +172,7 @@ class Sweeper:
                 names.dataset_prefix(job),
                 names.job_prefix(job),
             ):
+                beat()
                 removed += await self._blobs.delete_prefix(prefix)
         return removed
 
