@@ -398,14 +398,23 @@ async def test_list(world: World) -> None:
         assert (await world.client.get(f"/v1/jobs?{query}")).status_code == 422
 
 
-async def test_traces_go_on(world: World) -> None:
-    """The event carries the trace of the request that caused it."""
-    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
-    job = (await world.client.post("/v1/jobs", json=dict(BODY), headers=headers)).json()
+@pytest.mark.parametrize("given", ["4bf92f3577b34da6a3ce929d0e0e4736", ""])
+async def test_a_job_has_one_trace(world: World, given: str) -> None:
+    """It is that of the request that made the job, else one named after it; whatever is asked of
+    the job later, in whichever trace, belongs to it."""
+    headers = {"traceparent": f"00-{given}-00f067aa0ba902b7-01"} if given else {}
+    job = (await world.client.post("/v1/jobs", json=dict(BODY), headers=headers)).json()["job_id"]
+    other = {"traceparent": f"00-{'5' * 32}-{'6' * 16}-01"}
+    for path in (f"/v1/jobs/{job}/chunks?max_images=5", f"/v1/jobs/{job}/cancel"):
+        answer = await world.client.post(path, headers=other)
+        assert answer.status_code == 202, answer.text
+    await world.client.delete(f"/v1/jobs/{job}", headers=other)
     async with world.db.connect() as connection:
-        found = await connection.scalar(
-            text("SELECT headers FROM outbox WHERE key = :key"), {"key": job["job_id"].encode()}
+        found = await connection.execute(
+            text("SELECT headers FROM outbox WHERE key = :key"), {"key": job.encode()}
         )
-    assert dict(found)["traceparent"].split("-")[1] == trace
-    assert dict(found)["ce_source"] == "/api/test"
+        told = [dict(headers) for headers in found.scalars()]
+    traces = [each["traceparent"].split("-") for each in told]
+    assert {trace[1] for trace in traces} == {given or uuid.UUID(job).hex}
+    assert len({trace[2] for trace in traces} | {"00f067aa0ba902b7"}) == len(told) + 1 == 5
+    assert {each["ce_source"] for each in told} == {"/api/test"}

@@ -17,6 +17,15 @@ def test_a_child_keeps_the_trace() -> None:
     assert child.span_id != "00f067aa0ba902b7"
 
 
+def test_the_trace_of_a_job() -> None:
+    """That of the request that made it; without one its id is the job's, the same every time."""
+    job = "01890a5d-ac96-774b-bcce-b302099a8057"
+    assert telemetry.trace_of(job, GIVEN).trace_id == "4bf92f3577b34da6a3ce929d0e0e4736"
+    spans = {telemetry.trace_of(job, given) for given in (None, "", "nonsense")}
+    assert {span.trace_id for span in spans} == {"01890a5dac96774bbcceb302099a8057"}
+    assert len({span.span_id for span in spans}) == 3
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,5 +1,7 @@
 """`pixcrawler jobs …`, `chunks`, `capacity`: the API's answers, for people or for machines."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 from pixcrawler.client import output, running, watching
@@ -109,6 +111,8 @@ def chunks(job_id: str, status: str | None, *, json: bool) -> int:
             ("chunk", "status", "stage", "range", "attempt", "kept", "candidates", "error"),
             [_chunk_row(chunk) for chunk in items],
         )
+        for line in itertools.chain.from_iterable(map(_troubles, items)):
+            output.result.print(line, markup=False, soft_wrap=True)
     return 0
 
 
@@ -136,6 +140,18 @@ def _chunk_row(chunk: Json) -> tuple[object, ...]:
         images.get("candidates", 0),
         chunk["error_message"],
     )
+
+
+def _troubles(chunk: Json) -> Iterator[str]:
+    """What went wrong with a chunk, attempt by attempt."""
+    for step in chunk["attempts"]:
+        if step["state"] in {"failed", "lost"}:
+            worker = f" ({step['worker']})" if step["worker"] else ""
+            reason = ": ".join(filter(None, (step["state"], step["error"], step.get("message"))))
+            yield (
+                f"chunk {chunk['index']}, attempt {step['attempt']}, {step['stage']}{worker}: "
+                f"{reason}"
+            )
 
 
 def _done(answer: Json, line: str, *, json: bool) -> int:

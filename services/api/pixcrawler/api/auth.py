@@ -43,8 +43,8 @@ def caller_with(needed: Scope) -> Callable[[Request, ApiKey], Awaitable[Caller]]
     async def caller(request: Request, key: Annotated[ApiKey, Depends(_key)]) -> Caller:
         if not key.scope.allows(needed):
             raise Problem(403, f"this needs a key with the scope {needed}; yours has {key.scope}")
-        trace = telemetry.continued(request.headers.get("traceparent", ""))
-        return Caller(key.owner, str(trace))
+        trace = telemetry.parse(request.headers.get("traceparent", ""))
+        return Caller(key.owner, None if trace is None else str(trace))
 
     return caller
 

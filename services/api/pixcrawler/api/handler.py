@@ -18,19 +18,21 @@ from pixcrawler.api.requests import NewJob, Start, check_sources
 from pixcrawler.api.settings import Settings
 from pixcrawler.api.store import ChunkRecord, JobRecord, LockedJob
 from pixcrawler.api.views import Started
-from pixcrawler.common import ids, outbox
+from pixcrawler.common import ids, logs, outbox, telemetry
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.db.tables import crawl_jobs
-from pixcrawler.common.events import Event, JobCancelled, JobCreated
+from pixcrawler.common.events import JobCancelled, JobCreated, JobEvent
 from pixcrawler.common.ranges import initial_ranges, supply
+
+log = logs.get(__name__)
 
 
 class Caller(NamedTuple):
-    """Who asks, and the trace that the request belongs to (a W3C traceparent)."""
+    """Who asks, and the trace that the request belongs to (a W3C traceparent), if it names one."""
 
     owner: str
-    traceparent: str
+    traceparent: str | None
 
 
 class Jobs:
@@ -65,7 +67,7 @@ class Jobs:
         self._limit(asked.number)
         job_id, digest = ids.new_job_id(), _digest(asked)
         async with transaction(self._engine, "create") as connection:
-            row = self._row(job_id, caller.owner, asked)
+            row = self._row(job_id, caller, asked)
             made = await store.insert_job(
                 connection, {**row, "idempotency_key": key, "request_sha256": digest}
             )
@@ -73,7 +75,7 @@ class Jobs:
                 job_id = await _same(connection, caller.owner, key or "", digest)
             elif asked.start:
                 await store.add_round(connection, job_id, 1, "start")
-                await self._tell(connection, caller, _created(job_id, 1, "start"))
+                await self._tell(connection, caller.traceparent, _created(job_id, 1, "start"))
             job = await _job(connection, caller.owner, job_id)
         self._hint()
         return job
@@ -97,7 +99,7 @@ class Jobs:
             if not asked.wait:
                 await self._require_room(connection, answer.total_chunks)
             await store.add_round(connection, job_id, 1, "start")
-            await self._tell(connection, caller, _created(job_id, 1, "start"))
+            await self._tell(connection, job.traceparent, _created(job_id, 1, "start"))
         self._hint()
         return answer
 
@@ -120,7 +122,7 @@ class Jobs:
             if job.round:
                 number = job.round + 1
                 await store.add_round(connection, job_id, number, "extend", images=images)
-                await self._tell(connection, caller, _created(job_id, number, "extend"))
+                await self._tell(connection, job.traceparent, _created(job_id, number, "extend"))
             answer = await _job(connection, caller.owner, job_id)
         self._hint()
         return answer
@@ -136,7 +138,7 @@ class Jobs:
             _refuse_cancelled(job)
             if not await store.has_failed_chunks(connection, job_id):
                 raise conflict("no chunk of this job has failed")
-            await self._add_retry(connection, caller, job, None)
+            await self._add_retry(connection, job, None)
             answer = await _job(connection, caller.owner, job_id)
         self._hint()
         return answer
@@ -157,7 +159,7 @@ class Jobs:
                 raise conflict(f"chunk {index} has not failed: it is {chunk.status}")
             if chunk.superseded:
                 raise conflict(f"chunk {index} was retried already")
-            await self._add_retry(connection, caller, job, chunk.chunk_id)
+            await self._add_retry(connection, job, chunk.chunk_id)
         self._hint()
         return chunk
 
@@ -179,7 +181,7 @@ class Jobs:
                 await store.update_job(connection, job_id, cancelled_at=func.now())
                 if not job.round:
                     await store.add_round(connection, job_id, 1, "cancel")
-                await self._tell(connection, caller, JobCancelled(job_id=job_id))
+                await self._tell(connection, job.traceparent, JobCancelled(job_id=job_id))
             answer = await _job(connection, caller.owner, job_id)
         self._hint()
         return answer
@@ -191,20 +193,20 @@ class Jobs:
             Problem: 404.
         """
         async with transaction(self._engine, "delete") as connection:
-            await _lock(connection, caller.owner, job_id)
+            job = await _lock(connection, caller.owner, job_id)
             await store.update_job(
                 connection,
                 job_id,
                 cancelled_at=func.coalesce(crawl_jobs.c.cancelled_at, func.now()),
                 deleted_at=func.now(),
             )
-            await self._tell(connection, caller, JobCancelled(job_id=job_id, deleted=True))
+            await self._tell(connection, job.traceparent, JobCancelled(job_id=job_id, deleted=True))
         self._hint()
 
-    def _row(self, job_id: str, owner: str, asked: NewJob) -> dict[str, object]:
+    def _row(self, job_id: str, caller: Caller, asked: NewJob) -> dict[str, object]:
         return {
             "job_id": job_id,
-            "owner": owner,
+            "owner": caller.owner,
             "name": asked.name,
             "project_id": asked.project_id,
             "keywords": list(dict.fromkeys(asked.keywords)),
@@ -215,6 +217,7 @@ class Jobs:
             "priority": asked.priority,
             "options": asked.options.options().model_dump(mode="json"),
             "webhook_url": asked.webhook_url,
+            "traceparent": caller.traceparent,
         }
 
     def _limit(self, images: int) -> None:
@@ -234,15 +237,31 @@ class Jobs:
             )
 
     async def _add_retry(
-        self, connection: AsyncConnection, caller: Caller, job: LockedJob, chunk_id: str | None
+        self, connection: AsyncConnection, job: LockedJob, chunk_id: str | None
     ) -> None:
         number = job.round + 1
         chunk_ids = None if chunk_id is None else [chunk_id]
         await store.add_round(connection, job.job_id, number, "retry", chunk_ids=chunk_ids)
-        await self._tell(connection, caller, _created(job.job_id, number, "retry"))
+        await self._tell(connection, job.traceparent, _created(job.job_id, number, "retry"))
 
-    async def _tell(self, connection: AsyncConnection, caller: Caller, event: Event) -> None:
-        await outbox.add(connection, event, source=self._source, traceparent=caller.traceparent)
+    async def _tell(
+        self, connection: AsyncConnection, traceparent: str | None, event: JobEvent
+    ) -> None:
+        """Put an event of a job into the outbox.
+
+        It belongs to the job's trace, whatever trace this request belongs to: the line, which has
+        the request's id, leads from the one to the other.
+        """
+        trace = telemetry.trace_of(event.job_id, traceparent)
+        await outbox.add(connection, event, source=self._source, traceparent=str(trace))
+        log.info(
+            "told",
+            action="tell",
+            job=event.job_id,
+            topic=event.topic,
+            event_id=event.event_id,
+            trace_id=trace.trace_id,
+        )
 
 
 def _created(job_id: str, number: int, reason: str) -> JobCreated:

@@ -62,6 +62,7 @@ class LockedJob(Value):
     chunk_size: int
     round: int
     cancelled: bool
+    traceparent: str | None
 
 
 class ChunkRecord(Value):
@@ -304,7 +305,7 @@ async def lock_job(connection: AsyncConnection, owner: str, job_id: str) -> Lock
             SELECT job_id, keywords, sources, max_images, chunk_size, round,
                    CASE jsonb_typeof(urls) WHEN 'array' THEN jsonb_array_length(urls) ELSE 0 END
                        AS urls,
-                   cancelled_at IS NOT NULL AS cancelled
+                   cancelled_at IS NOT NULL AS cancelled, traceparent
             FROM crawl_jobs
             WHERE job_id = :job_id AND owner = :owner AND deleted_at IS NULL
             FOR NO KEY UPDATE"""),

@@ -77,6 +77,7 @@ class Attempt(Value):
     offset: int | None = None
     state: str = ""
     error: str | None = None
+    message: str = ""
     started_at: datetime | None = None
     ended_at: datetime | None = None
 

@@ -9,15 +9,18 @@ import asyncio
 from enum import Enum, auto
 from typing import NamedTuple
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from pixcrawler.common import logs, outbox
 from pixcrawler.common.chunks import result_of
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import ChunkPlanned
 from pixcrawler.common.ids import parse_chunk_id
+from pixcrawler.common.telemetry import trace_of
 from pixcrawler.planner import rounds, slots
 from pixcrawler.planner.slots import Admitted, Waiting
-from pixcrawler.planner.tools import Tools, trace_of
+from pixcrawler.planner.tools import Tools
 
 log = logs.get(__name__)
 
@@ -93,20 +96,19 @@ async def _admit(tools: Tools, head: Waiting) -> Try:
         admitted = await slots.admit(connection, head.chunk_id)
         if admitted is None:
             return Try(Answer.AGAIN)
-        await outbox.add(
-            connection,
-            planned(admitted),
-            source=tools.source,
-            traceparent=str(trace_of(head.job_id)),
-        )
+        await _say(connection, tools, admitted)
     log.info("chunk admitted", action="admit", chunk=head.chunk_id, attempt=admitted.attempt)
     return Try(Answer.ADMITTED, tools.policy.release_interval_s)
 
 
-def planned(admitted: Admitted) -> ChunkPlanned:
-    """The event of an admission."""
-    return ChunkPlanned(
-        chunk_id=admitted.chunk_id, attempt=admitted.attempt, slices=admitted.slices
+async def _say(connection: AsyncConnection, tools: Tools, admitted: Admitted) -> None:
+    """The event of an admission, in its transaction."""
+    chunk_id, attempt, slices, traceparent = admitted
+    await outbox.add(
+        connection,
+        ChunkPlanned(chunk_id=chunk_id, attempt=attempt, slices=slices),
+        source=tools.source,
+        traceparent=str(trace_of(parse_chunk_id(chunk_id).job_id, traceparent)),
     )
 
 
@@ -115,17 +117,11 @@ async def take_back(tools: Tools, chunk_id: str, attempt: int) -> bool:
 
     Not a retry: nothing failed that anyone knows of. False if it gave a sign of life meanwhile.
     """
-    job_id = parse_chunk_id(chunk_id).job_id
     async with transaction(tools.engine, "take_back") as connection:
         again = await slots.take_back(connection, chunk_id, attempt, tools.policy.deadline_s)
         if again is None:
             return False
-        await outbox.add(
-            connection,
-            planned(again),
-            source=tools.source,
-            traceparent=str(trace_of(job_id)),
-        )
+        await _say(connection, tools, again)
     tools.published()
     log.warning("chunk taken back", action="take_back", chunk=chunk_id, attempt=again.attempt)
     return True

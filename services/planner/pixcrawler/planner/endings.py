@@ -1,7 +1,9 @@
-"""How chunks end: reading `result.json`, and giving up. No lock is held here."""
+"""How chunks end, and what ended chunks have lost: reading the blob store. No lock is held here."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common import names
 from pixcrawler.common.blobs.port import BlobStore
@@ -9,7 +11,9 @@ from pixcrawler.common.chunk_outcomes import ChunkObjects, outcomes_of_chunk, re
 from pixcrawler.common.chunks import result_of
 from pixcrawler.common.documents import ChunkResult, Verdicts
 from pixcrawler.common.errors import BlobNotFound
-from pixcrawler.planner.refill import Unkept, unkept
+from pixcrawler.common.periodic import beat
+from pixcrawler.planner import refill, store
+from pixcrawler.planner.refill import Unkept
 
 AT_ONCE = 8
 """Requests to the blob store at a time."""
@@ -51,15 +55,27 @@ async def give_up_all(
     return await asyncio.gather(*map(one, chunks))
 
 
-async def read_unkept(blobs: BlobStore, chunks: Collection[str]) -> dict[str, tuple[Unkept, ...]]:
-    """The valid images that completed chunks did not keep. Verdicts never change."""
-    gate = asyncio.Semaphore(AT_ONCE)
+async def count_lost(
+    engine: AsyncEngine, blobs: BlobStore, job_id: str, chunks: Iterable[str]
+) -> dict[str, int]:
+    """How many valid images each of these completed chunks has that no live claim holds any more.
 
-    async def one(chunk: str) -> tuple[Unkept, ...]:
-        async with gate:
-            try:
-                return unkept(Verdicts.parse(await blobs.read(names.verdicts(chunk))))
-            except BlobNotFound:
-                return ()  # it completed without a candidate, or was erased
+    Chunk by chunk, so that memory does not grow with the job.
+    """
+    lost: dict[str, int] = {}
+    for chunk in chunks:
+        beat()
+        images = await _read_unkept(blobs, chunk)
+        if images:
+            urls = {image.duplicate_of for image in images if image.duplicate_of}
+            async with engine.connect() as connection:
+                held = await store.held(connection, job_id, {i.sha256 for i in images}, urls)
+            lost[chunk] = refill.count_lost(images, held)
+    return lost
 
-    return dict(zip(chunks, await asyncio.gather(*map(one, chunks)), strict=True))
+
+async def _read_unkept(blobs: BlobStore, chunk: str) -> tuple[Unkept, ...]:
+    try:
+        return refill.unkept(Verdicts.parse(await blobs.read(names.verdicts(chunk))))
+    except BlobNotFound:
+        return ()  # it completed without a candidate, or was erased

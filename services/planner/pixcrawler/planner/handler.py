@@ -69,7 +69,11 @@ async def handle_chunk_failed(
     result = await result_of(tools.blobs, event.chunk_id)
     if result is None:
         held = await _held(tools, event)
-        if held is None or await _try_again(tools, event, context, held):
+        if held is None:
+            return ()
+        wait_s = _pause(tools, event, held)
+        await _remember(tools, event, context, wait_s)
+        if wait_s is not None:
             return ()
         result = await endings.give_up(
             tools.blobs, event.chunk_id, error=event.error, message=event.message
@@ -83,15 +87,21 @@ async def _held(tools: Tools, event: ChunkFailed) -> Processing | None:
         return await slots.processing(connection, event.chunk_id, event.attempt)
 
 
-async def _try_again(tools: Tools, event: ChunkFailed, context: Context, held: Processing) -> bool:
-    """Let the chunk wait for another attempt; False if there is to be none."""
+def _pause(tools: Tools, event: ChunkFailed, held: Processing) -> float | None:
+    """Seconds until the chunk is tried again; None if it is not."""
     if not event.retriable or held.retry_count >= tools.policy.max_retries:
-        return False
-    wait_s = tools.policy.backoff(held.retry_count)
+        return None
+    return tools.policy.backoff(held.retry_count)
+
+
+async def _remember(
+    tools: Tools, event: ChunkFailed, context: Context, wait_s: float | None
+) -> None:
+    """Keep why the attempt failed; and let the chunk wait, if there is to be another."""
     async with transaction(tools.engine, "wait_again") as connection:
         found = await store.steps(connection, event.chunk_id)
         if found is None:
-            return True  # it has ended
+            return  # it has ended
         steps, now = found
         steps = history.ended(
             steps,
@@ -100,9 +110,12 @@ async def _try_again(tools: Tools, event: ChunkFailed, context: Context, held: P
             now,
             state="failed",
             error=event.error,
+            message=event.message,
             worker=_worker(context),
         )
         await store.write_steps(connection, event.chunk_id, steps)
+        if wait_s is None:
+            return
         await slots.wait_again(
             connection,
             event.chunk_id,
@@ -121,7 +134,6 @@ async def _try_again(tools: Tools, event: ChunkFailed, context: Context, held: P
         wait_s=round(wait_s, 1),
         record=context.record,
     )
-    return True
 
 
 async def handle_chunk_downloaded(

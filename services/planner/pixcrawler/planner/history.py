@@ -10,6 +10,9 @@ from pixcrawler.common.events import Value
 KEPT = 40
 """Steps remembered of one chunk; the oldest are forgotten first."""
 
+MESSAGE = 300
+"""Characters remembered of what a step said when it failed."""
+
 Outcome = Literal["running", "done", "failed", "lost"]
 
 
@@ -25,6 +28,7 @@ class Step(Value):
         offset: Likewise.
         state: `lost` when it was silent for too long and planned again.
         error: The short word with which it failed.
+        message: What it said then, for people.
         started_at: When its input was there.
         ended_at: When it was done, failed or lost.
     """
@@ -37,6 +41,7 @@ class Step(Value):
     offset: int | None = None
     state: Outcome = "running"
     error: str = ""
+    message: str = ""
     started_at: datetime
     ended_at: datetime | None = None
 
@@ -74,19 +79,22 @@ def ended(
     *,
     state: Outcome,
     error: str = "",
+    message: str = "",
     worker: str = "",
 ) -> Steps:
     """A stage is done with an attempt; a step that has ended stays as it is."""
     steps = steps if _index(steps, attempt, stage) is not None else begun(steps, attempt, stage, at)
     if steps[_index(steps, attempt, stage) or 0].ended_at is not None:
         return steps
-    change = {"state": state, "error": error, "ended_at": at, "worker": worker}
+    change = _end(at, state, error, message) | {"worker": worker}
     return _change(steps, attempt, stage, change)
 
 
-def closed(steps: Steps, at: datetime, *, state: Outcome, error: str = "") -> Steps:
+def closed(
+    steps: Steps, at: datetime, *, state: Outcome, error: str = "", message: str = ""
+) -> Steps:
     """Everything that is still running ends so."""
-    change = {"state": state, "error": error, "ended_at": at}
+    change = _end(at, state, error, message)
     return tuple(
         step.model_copy(update=change) if step.ended_at is None else step for step in steps
     )
@@ -100,6 +108,10 @@ def parse(rows: Sequence[object]) -> Steps:
 def dump(steps: Steps) -> list[dict[str, object]]:
     """As the column's JSON."""
     return [step.model_dump(mode="json") for step in steps]
+
+
+def _end(at: datetime, state: Outcome, error: str, message: str) -> dict[str, object]:
+    return {"state": state, "error": error, "message": message[:MESSAGE], "ended_at": at}
 
 
 def _index(steps: Steps, attempt: int, stage: str) -> int | None:

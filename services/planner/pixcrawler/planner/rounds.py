@@ -10,7 +10,7 @@ Looking is idempotent: where nothing has changed it changes nothing and says not
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,12 +20,12 @@ from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.documents import ChunkResult
 from pixcrawler.common.events import JobFacts, JobPlanned
+from pixcrawler.common.telemetry import trace_of
 from pixcrawler.planner import endings, facts, plan, refill, store
 from pixcrawler.planner.facts import Reason
 from pixcrawler.planner.plan import Cursor
-from pixcrawler.planner.refill import Unkept
 from pixcrawler.planner.store import Book, ChunkRow, JobRow, NewChunk
-from pixcrawler.planner.tools import Tools, trace_of
+from pixcrawler.planner.tools import Tools
 
 log = logs.get(__name__)
 
@@ -50,7 +50,8 @@ class Seen:
         made: How many chunks it made.
         closed: How the round ended that it closed.
         give_up: Open chunks of a job that nobody wants: give them up and look again.
-        read: Chunks whose verdicts the decision needs: read them and look again.
+        read: Chunks of which the decision needs to know what they have lost: count and look again.
+        chunks: How many chunks the job had.
     """
 
     ended: tuple[tuple[ChunkResult, float | None], ...] = ()
@@ -58,6 +59,24 @@ class Seen:
     closed: JobFacts | None = None
     give_up: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
+    chunks: int = 0
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What completed chunks have lost, counted without a lock.
+
+    Claims change only while a chunk is open, and an ended chunk never opens again. So when every
+    chunk had ended before it was counted, and there are as many chunks now and all of them have
+    ended, this is how it stands now.
+
+    Attributes:
+        chunks: How many chunks the job had; all had ended.
+        lost: How many images by chunk id, of those that have lost any.
+    """
+
+    chunks: int = -1
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 async def look(tools: Tools, job_id: str, results: Collection[ChunkResult] = ()) -> None:
@@ -68,7 +87,7 @@ async def look(tools: Tools, job_id: str, results: Collection[ChunkResult] = ())
         job_id: Which job; nothing happens if it is unknown.
         results: Of chunks of this job.
     """
-    known: dict[str, tuple[Unkept, ...]] = {}
+    known = Counted()
     while True:
         async with transaction(tools.engine, "look") as connection:
             await locks.job_lock(connection, job_id)
@@ -79,7 +98,8 @@ async def look(tools: Tools, job_id: str, results: Collection[ChunkResult] = ())
                 tools.blobs, seen.give_up, error=CANCELLED, message="the job was cancelled"
             )
         elif seen.read:
-            known |= await endings.read_unkept(tools.blobs, seen.read)
+            lost = await endings.count_lost(tools.engine, tools.blobs, job_id, seen.read)
+            known = Counted(seen.chunks, lost)
         else:
             return
 
@@ -121,7 +141,7 @@ async def _decide(
     tools: Tools,
     job_id: str,
     results: Collection[ChunkResult],
-    known: Mapping[str, tuple[Unkept, ...]],
+    known: Counted,
 ) -> Seen:
     """One transaction's look, the job's lock being held."""
     job = await store.job(connection, job_id)
@@ -156,7 +176,7 @@ async def _go_on(
     tools: Tools,
     job: JobRow,
     chunks: tuple[ChunkRow, ...],
-    known: Mapping[str, tuple[Unkept, ...]],
+    known: Counted,
 ) -> Seen:
     """Apply requests; then wait for open chunks, or refill, or close."""
     book = await store.book(connection, job.job_id)
@@ -240,7 +260,7 @@ async def _refill_or_close(
     connection: AsyncConnection,
     tools: Tools,
     case: Case,
-    known: Mapping[str, tuple[Unkept, ...]],
+    known: Counted,
 ) -> Seen:
     """Every chunk has ended: plan more, or close the round."""
     job, book, chunks = case
@@ -248,11 +268,9 @@ async def _refill_or_close(
         return await _close(connection, tools, case, "reached")
     details = await store.details(connection, job.job_id)
     suspects = refill.suspects(chunks, details)
-    unread = tuple(chunk for chunk in suspects if chunk not in known)
-    if unread:
-        return Seen(read=unread)
-    lost = await _lost(connection, job, {chunk: known[chunk] for chunk in suspects})
-    more = refill.plan_refill(job, chunks, book.cursors, details, lost)
+    if suspects and known.chunks != len(chunks):
+        return Seen(read=suspects, chunks=len(chunks))
+    more = refill.plan_refill(job, chunks, book.cursors, details, known.lost)
     if not more.chunks:
         return await _close(connection, tools, case, more.reason)
     made = await _insert(connection, job, chunks, more.chunks)
@@ -260,22 +278,6 @@ async def _refill_or_close(
     book = book.model_copy(update={"cursors": more.cursors})
     await _say(connection, tools, Case(job, book, chunks))
     return Seen(made=made)
-
-
-async def _lost(
-    connection: AsyncConnection, job: JobRow, unkept: Mapping[str, tuple[Unkept, ...]]
-) -> dict[str, int]:
-    """How many images each of these chunks has lost."""
-    images = [image for some in unkept.values() for image in some]
-    if not images:
-        return {}
-    held = await store.held(
-        connection,
-        job.job_id,
-        {image.sha256 for image in images},
-        {image.duplicate_of for image in images if image.duplicate_of},
-    )
-    return {chunk: refill.count_lost(some, held) for chunk, some in unkept.items()}
 
 
 async def _say(connection: AsyncConnection, tools: Tools, case: Case) -> None:
@@ -301,14 +303,20 @@ async def _write(connection: AsyncConnection, tools: Tools, case: Case, told: Jo
         spent=facts.spent(case.chunks),
         facts=told,
     )
-    await say_again(connection, tools, case.job.job_id, told)
+    await say_again(connection, tools, case.job.job_id, told, case.job.traceparent)
 
 
-async def say_again(connection: AsyncConnection, tools: Tools, job_id: str, told: JobFacts) -> None:
+async def say_again(
+    connection: AsyncConnection,
+    tools: Tools,
+    job_id: str,
+    told: JobFacts,
+    traceparent: str | None,
+) -> None:
     """Publish the facts of a job, in the transaction that read or wrote them."""
     await outbox.add(
         connection,
         JobPlanned(job_id=job_id, **told.model_dump()),
         source=tools.source,
-        traceparent=str(trace_of(job_id)),
+        traceparent=str(trace_of(job_id, traceparent)),
     )

@@ -36,11 +36,12 @@ class Queue(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """A chunk that was planned (again) as this attempt."""
+    """A chunk that was planned (again) as this attempt; `traceparent` is its job's."""
 
     chunk_id: str
     attempt: int
     slices: tuple[Slice, ...]
+    traceparent: str | None
 
 
 class Processing(NamedTuple):
@@ -130,14 +131,16 @@ async def _plan_again(
     steps = history.begun(steps, attempt, "downloader", row["now"], topic="chunk.planned")
     updated = await connection.execute(
         text("""
-            UPDATE job_chunks
+            UPDATE job_chunks AS chunk
             SET status = 'processing', attempt = :attempt, task_id = :task_id,
                 takebacks = takebacks + :takeback, stage = 'downloader', not_before = NULL,
                 attempts = CAST(:attempts AS jsonb),
                 admitted_at = CASE WHEN :takeback = 0 THEN clock_timestamp() ELSE admitted_at END,
                 last_seen_at = clock_timestamp(), updated_at = clock_timestamp()
-            WHERE chunk_id = :chunk_id AND status = :status AND attempt = :attempt - 1
-            RETURNING slices"""),
+            FROM crawl_jobs AS job
+            WHERE job.job_id = chunk.job_id AND chunk_id = :chunk_id AND status = :status
+              AND attempt = :attempt - 1
+            RETURNING slices, traceparent"""),
         {
             "chunk_id": chunk_id,
             "attempt": attempt,
@@ -147,10 +150,11 @@ async def _plan_again(
             "attempts": json.dumps(history.dump(steps)),
         },
     )
-    slices = updated.scalar_one_or_none()
-    if slices is None:
+    planned = updated.one_or_none()
+    if planned is None:
         return None
-    return Admitted(chunk_id, attempt, tuple(map(Slice.model_validate, slices)))
+    slices = tuple(map(Slice.model_validate, planned.slices))
+    return Admitted(chunk_id, attempt, slices, planned.traceparent)
 
 
 async def silent(connection: AsyncConnection, deadline_s: float) -> tuple[Processing, ...]:

@@ -41,6 +41,7 @@ class JobRow(Value):
     created_at: datetime
     started_at: datetime | None
     now: datetime
+    traceparent: str | None = None
 
     @property
     def wanted(self) -> bool:
@@ -122,7 +123,7 @@ async def job(connection: AsyncConnection, job_id: str) -> JobRow | None:
                    CASE jsonb_typeof(urls) WHEN 'array' THEN jsonb_array_length(urls) ELSE 0 END
                        AS urls,
                    cancelled_at IS NOT NULL AS cancelled, deleted_at IS NOT NULL AS deleted,
-                   created_at, started_at, clock_timestamp() AS now
+                   traceparent, created_at, started_at, clock_timestamp() AS now
             FROM crawl_jobs WHERE job_id = :job_id"""),
         {"job_id": job_id},
     )
@@ -250,7 +251,11 @@ async def end_chunks(
 def _ended(result: ChunkResult, row: RowMapping) -> dict[str, Any]:
     state: history.Outcome = "done" if result.status == "completed" else "failed"
     steps = history.closed(
-        history.parse(row["attempts"]), row["now"], state=state, error=result.error
+        history.parse(row["attempts"]),
+        row["now"],
+        state=state,
+        error=result.error,
+        message=result.message,
     )
     document = result.model_dump(mode="json")
     return {
@@ -435,11 +440,11 @@ async def open_jobs(connection: AsyncConnection) -> list[str]:
     return list(found.scalars())
 
 
-async def unshown(connection: AsyncConnection) -> list[tuple[str, JobFacts]]:
-    """Jobs whose shown progress is not that of the closed round, with the facts to repeat."""
+async def unshown(connection: AsyncConnection) -> list[tuple[str, JobFacts, str | None]]:
+    """Jobs whose shown progress is not that of the closed round: facts to repeat, traceparent."""
     found = await connection.execute(
         text("""
-            SELECT job.job_id, latest.facts FROM crawl_jobs AS job
+            SELECT job.job_id, job.traceparent, latest.facts FROM crawl_jobs AS job
             CROSS JOIN LATERAL (
                 SELECT round, facts, closed_at FROM job_rounds AS book
                 WHERE book.job_id = job.job_id ORDER BY round DESC LIMIT 1) AS latest
@@ -450,14 +455,14 @@ async def unshown(connection: AsyncConnection) -> list[tuple[str, JobFacts]]:
                        AND coalesce((shown.revision->>1)::int, 0) = job.round)
             ORDER BY job.job_id""")
     )
-    return [(row.job_id, JobFacts.model_validate(row.facts)) for row in found]
+    return [(row.job_id, JobFacts.model_validate(row.facts), row.traceparent) for row in found]
 
 
-async def deleted_but_shown(connection: AsyncConnection) -> list[str]:
-    """Deleted jobs that the tracker still shows."""
+async def deleted_but_shown(connection: AsyncConnection) -> list[tuple[str, str | None]]:
+    """Deleted jobs that the tracker still shows, each with its traceparent."""
     found = await connection.execute(
         text("""
-            SELECT job_id FROM job_progress JOIN crawl_jobs USING (job_id)
+            SELECT job_id, traceparent FROM job_progress JOIN crawl_jobs USING (job_id)
             WHERE deleted_at IS NOT NULL ORDER BY job_id""")
     )
-    return list(found.scalars())
+    return [(row.job_id, row.traceparent) for row in found]

@@ -7,10 +7,12 @@ from pixcrawler.common.chunks import result_of
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import JobCancelled
 from pixcrawler.common.ids import parse_chunk_id
+from pixcrawler.common.periodic import beat
+from pixcrawler.common.telemetry import trace_of
 from pixcrawler.planner import admission, endings, rounds, slots, store
 from pixcrawler.planner.signs import Signs
 from pixcrawler.planner.slots import Processing
-from pixcrawler.planner.tools import TAKEBACKS, Tools, trace_of
+from pixcrawler.planner.tools import TAKEBACKS, Tools
 
 log = logs.get(__name__)
 
@@ -76,14 +78,14 @@ async def review(tools: Tools) -> None:
 async def repeat(tools: Tools) -> None:
     """Repeat facts until the shown progress agrees, and deletions until nothing is shown."""
     async with transaction(tools.engine, "repeat") as connection:
-        for job_id, told in await store.unshown(connection):
-            await rounds.say_again(connection, tools, job_id, told)
-        for job_id in await store.deleted_but_shown(connection):
+        for job_id, told, traceparent in await store.unshown(connection):
+            await rounds.say_again(connection, tools, job_id, told, traceparent)
+        for job_id, traceparent in await store.deleted_but_shown(connection):
             await outbox.add(
                 connection,
                 JobCancelled(job_id=job_id, deleted=True),
                 source=tools.source,
-                traceparent=str(trace_of(job_id)),
+                traceparent=str(trace_of(job_id, traceparent)),
             )
     tools.published()
 
@@ -92,6 +94,7 @@ async def _attempt(
     action: str, what: str, do: Callable[..., Awaitable[object]], *args: object
 ) -> None:
     """One of several pieces of work: its failure must not keep the others from being done."""
+    beat()
     try:
         await do(*args)
     except Exception as error:  # noqa: BLE001 - it comes again with the next pass

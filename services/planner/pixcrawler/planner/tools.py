@@ -1,16 +1,13 @@
 """What all of the planner's work shares."""
 
 import random
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.capacity import require_capacity
-from pixcrawler.common.telemetry import Trace
 from pixcrawler.planner.settings import Settings
 
 TAKEBACKS = 5
@@ -73,11 +70,3 @@ class Tools:
     source: str = "/planner"
     published: Callable[[], None] = _nobody
     released: Callable[[], None] = _nobody
-
-
-def trace_of(job_id: str) -> Trace:
-    """A span of the job's trace, whose id is the job's.
-
-    So it is known wherever the job is, also where the clock and no event started the work.
-    """
-    return Trace(UUID(job_id).hex, secrets.token_hex(8))

@@ -19,9 +19,9 @@ async def build(settings: Settings, runtime: Runtime) -> list[service.Runnable]:
     for chatty in ("faust", "mode"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
-    async def tell(job_id: str, progress: JobProgress | None) -> None:
+    async def tell(job_id: str, progress: JobProgress | None, traceparent: str) -> None:
         if progress is not None:
-            await runtime.publisher.publish([progress])
+            await runtime.publisher.publish([progress], traceparent=traceparent)
         else:
             tombstone = Record(topics.JOB_PROGRESS, job_id.encode(), None, ())
             await runtime.publisher.send([tombstone])

@@ -6,14 +6,16 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.events import JobProgress
+from pixcrawler.common.periodic import beat
+from pixcrawler.common.telemetry import trace_of
 from pixcrawler.tracker import progress, store
 from pixcrawler.tracker.progress import JobState
 
 BATCH = 500
 """Jobs in one statement at most."""
 
-Tell = Callable[[str, JobProgress | None], Awaitable[None]]
-"""Publishes a job's progress; None is the tombstone of a deleted job."""
+Tell = Callable[[str, JobProgress | None, str], Awaitable[None]]
+"""Publishes a job's progress, in its trace; None is the tombstone of a deleted job."""
 
 
 class Shown:
@@ -41,6 +43,7 @@ class Shown:
         """
         gone: set[str] = set()
         while self._changed:
+            beat()
             taken = dict(list(self._changed.items())[:BATCH])
             gone |= await self._show(taken)
             for job_id, state in taken.items():
@@ -66,7 +69,8 @@ class Shown:
             await store.erase(self._engine, sorted(gone))
         for shown in batch:
             if shown.job_id in result.written:
-                await self._tell(shown.job_id, shown)
+                trace = trace_of(shown.job_id, result.traceparents.get(shown.job_id))
+                await self._tell(shown.job_id, shown, str(trace))
         for job_id in sorted(gone):
-            await self._tell(job_id, None)
+            await self._tell(job_id, None, "")
         return frozenset(gone)

@@ -1,7 +1,7 @@
 """`job_progress`: the materialised view of every job, the greater revision winning."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import text
@@ -14,7 +14,7 @@ from pixcrawler.common.events import JobProgress
 # statement's snapshot and its commit leaves a row behind, until the planner's next
 # `job.cancelled` has it erased.
 _ALIVE = text("""
-    SELECT job_id FROM crawl_jobs
+    SELECT job_id, traceparent FROM crawl_jobs
      WHERE job_id = ANY(:job_ids) AND deleted_at IS NULL
 """)
 
@@ -48,13 +48,18 @@ class Written(NamedTuple):
 
     written: frozenset[str]
     gone: frozenset[str]
+    traceparents: Mapping[str, str | None]
+    """Of those that are not gone, as `crawl_jobs` has it."""
 
 
 async def write(engine: AsyncEngine, batch: Sequence[JobProgress]) -> Written:
     """Write a batch in one statement whatever its size."""
     job_ids = [shown.job_id for shown in batch]
     async with transaction(engine, "show") as connection:
-        alive = set((await connection.execute(_ALIVE, {"job_ids": job_ids})).scalars())
+        alive = {
+            row.job_id: row.traceparent
+            for row in await connection.execute(_ALIVE, {"job_ids": job_ids})
+        }
         written = await connection.execute(
             _UPSERT,
             {
@@ -63,7 +68,7 @@ async def write(engine: AsyncEngine, batch: Sequence[JobProgress]) -> Written:
                 "views": [shown.progress.model_dump_json() for shown in batch],
             },
         )
-        return Written(frozenset(written.scalars()), frozenset(set(job_ids) - alive))
+        return Written(frozenset(written.scalars()), frozenset(job_ids) - alive.keys(), alive)
 
 
 async def erase(engine: AsyncEngine, job_ids: Sequence[str] = ()) -> None:

@@ -81,6 +81,7 @@ crawl_jobs = Table(
     Column("round", Integer, nullable=False, server_default="0"),  # 0: not started
     Column("idempotency_key", Text),
     Column("request_sha256", LargeBinary),  # of the request's body, to tell a repeat from a clash
+    Column("traceparent", Text),  # of the request that made it; null: the trace is the job's id
     _now("created_at"),
     Column("started_at", DateTime(timezone=True)),
     Column("cancelled_at", DateTime(timezone=True)),
