@@ -284,6 +284,11 @@ class System:
         """Whether a process has died there since it was armed."""
         return (self._points / f"{point}{failpoints.DIED}").exists()
 
+    def armed(self) -> list[str]:
+        """Points at which nobody has died yet."""
+        names = sorted(path.name for path in self._points.iterdir())
+        return [name for name in names if not name.endswith((failpoints.DIED, failpoints.UNKNOWN))]
+
     def unlisted(self) -> list[str]:
         """Points that somebody got to, and that are in no list."""
         return sorted(path.name for path in self._points.glob(f"*{failpoints.UNKNOWN}"))
