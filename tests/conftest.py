@@ -5,12 +5,21 @@ your own, and take a database of your own from `database`. `fresh_kafka` is a br
 else uses, for tests that run the pipeline with its fixed topic names.
 """
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from tests.stack import Stack, make_stack, new_database, reachable_directory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """A shell's background job ignores SIGINT, and so would every program that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest_asyncio.fixture(scope="session")

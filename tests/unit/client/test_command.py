@@ -188,12 +188,15 @@ def test_run_is_interrupted(system: FakeApi, tmp_path: Path, sent: signal.Signal
     system.documents[f"GET /v1/jobs/{JOB}/progress"] = progress()
     words = [sys.executable, "-m", "pixcrawler.client", "run", "x", "-o", str(tmp_path / "d")]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        for line in process.stderr:
-            if line.startswith("running"):
-                break
-        process.send_signal(sent)
-        rest = process.stderr.read()
+        try:
+            assert process.stderr
+            for line in process.stderr:
+                if line.startswith("running"):
+                    break
+            process.send_signal(sent)
+            _, rest = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert f"pixcrawler jobs watch {JOB}" in rest
     assert "Traceback" not in rest
