@@ -6,7 +6,7 @@ themselves, and the sweep.
 """
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 
 def rule(number: str, says: str) -> bool:
@@ -105,4 +105,5 @@ def says(rules: type[ChunkRules] | type[JobRules], name: str) -> str:
 
 def without(rules: R, name: str) -> R:
     """The same rules but one."""
-    return replace(rules, **{name: False})
+    off: Any = {name: False}
+    return replace(rules, **off)
