@@ -143,6 +143,21 @@ class Contract:
         await store.put("copy/x", b"two")
         assert await store.read("copy/x") == b"two"
 
+    async def test_put_takes_pieces(self, store: BlobStore) -> None:
+        """A copy needs no memory of its size: what is read as a stream is written as one."""
+        data = bytes(range(256)) * (5 * MIB // 256) + b"end"
+        await store.create("copy/from", data)
+        await store.put("copy/to", b"replaced")
+        await store.put("copy/to", store.stream("copy/from"))
+        assert await store.read("copy/to") == data
+
+    async def test_a_copy_of_nothing_is_no_object(self, store: BlobStore) -> None:
+        """What cannot be read is not written, and what was there stays."""
+        await store.put("copy/kept", b"kept")
+        with pytest.raises(BlobNotFound):
+            await store.put("copy/kept", store.stream("copy/none"))
+        assert await store.read("copy/kept") == b"kept"
+
     @pytest.mark.parametrize(
         ("offset", "length"),
         [(0, None), (0, 10), (5, 0), (4 * MIB - 1, 2), (MIB, 5 * MIB), (9 * MIB, None), (99, 99)],

@@ -271,6 +271,32 @@ async def test_a_later_round_has_its_own_index(local_world: World) -> None:
     assert {name: await world.blobs.read(copy(world, name)) for name in second} == second
 
 
+async def test_a_copier_that_was_overtaken_leaves_the_later_copy(local_world: World) -> None:
+    """A copier stands still between its look and its write; a later round is copied meanwhile."""
+    world = local_world
+    first = await ended_job(world)
+    about_to_write, go_on = asyncio.Event(), asyncio.Event()
+
+    def stand_still(kind: str, name: str) -> Any:
+        if kind == "put" and name == copy(world, "README.md"):
+            about_to_write.set()
+            return go_on.wait()
+        return None
+
+    slow = Interrupted(world.blobs, before=stand_still)
+    copying = asyncio.create_task(world.finish(first, blobs=slow))
+    await asyncio.wait_for(about_to_write.wait(), 30)
+    await world.change_job(round=2)
+    again = world.planned(completed=(0, 3, 4), failed=(1, 2), round_number=2, kept=5)
+    await world.finish(again)
+    go_on.set()
+    with pytest.raises(Stopped):
+        await copying
+    second = await index_of(world, 2)
+    assert second["README.md"] != (await index_of(world))["README.md"]
+    assert {name: await world.blobs.read(copy(world, name)) for name in second} == second
+
+
 async def test_a_round_without_chunks_is_a_round(world: World) -> None:
     """A job that was cancelled before it began has an index, and tables without rows."""
     event = finished(await world.finish(world.planned(status="cancelled")))

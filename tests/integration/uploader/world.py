@@ -186,7 +186,7 @@ class Interrupted:
         await self._step(self._after, "create", name)
         return created
 
-    async def put(self, name: str, content: bytes) -> None:
+    async def put(self, name: str, content: Content) -> None:
         await self._step(self._before, "put", name)
         await self._blobs.put(name, content)
         await self._step(self._after, "put", name)

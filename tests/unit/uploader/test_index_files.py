@@ -135,6 +135,22 @@ def test_the_card_loads_the_archives_and_nothing_else() -> None:
         assert "\n# c" not in body
 
 
+def test_the_card_of_nothing() -> None:
+    """A dataset without an image says so; its licences are no promise."""
+    text = card.card(
+        job(), FACTS, ImageTotals(candidates=7, dropped={"timeout": 7}), licenses={}, archives=0
+    )
+    assert "\nNo images found by searching for red panda" in text.decode()
+
+
+def test_the_card_tells_what_decided() -> None:
+    """Hashes depend on the versions of what made them."""
+    text = card.card(
+        job(), FACTS, TOTALS, licenses={}, archives=1, decided_with=["Pillow 13.0.0"]
+    ).decode()
+    assert "- Decoded and hashed with Pillow 13.0.0." in text
+
+
 def test_the_card_counts() -> None:
     """Every outcome and licence is in its table, and text of others has no meaning as Markdown."""
     text = card.card(job(), FACTS, TOTALS, licenses={"CC0-1.0": 3, "": 1}, archives=2).decode()
@@ -143,7 +159,7 @@ def test_the_card_counts() -> None:
     assert "| all | 7 |" in text
     assert "| CC0-1.0 | 3 |" in text
     assert "| not stated | 1 |" in text
-    assert "Asked for 10 images, kept 4: incomplete (exhausted)" in text
+    assert "Asked for 10 images, kept 4: incomplete (the sources have no more)" in text
     assert "\\*bold\\* \\| \\[link\\](x) next" in text
 
 

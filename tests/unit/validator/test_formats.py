@@ -213,3 +213,26 @@ def test_nothing_is_left_open() -> None:
     for name in ENCODERS:
         decide(_small(name), LIMITS)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+class ScarceMemory:
+    """A turn among huge pictures in which, the first time, there is no memory."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    def __enter__(self) -> None:
+        self.turns += 1
+        if self.turns == 1:
+            raise MemoryError
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to give back."""
+
+
+def test_a_lack_of_memory_is_not_the_files_fault() -> None:
+    """What could not be decoded beside others is decoded once more, alone."""
+    huge = saved(Image.new("L", (4100, 4000), 7), "PNG")
+    turn = ScarceMemory()
+    assert decide(huge, LIMITS, heavy=turn).good
+    assert turn.turns == 2

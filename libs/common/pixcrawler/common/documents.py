@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from pixcrawler.common.events import ImageTotals, JobFacts, Value
+from pixcrawler.common.events import ImageTotals, JobFacts, Slice, Value
 from pixcrawler.common.outcomes import Outcome
 
 
@@ -38,15 +38,28 @@ class Stream(Value):
     keyword: str
 
 
+class Unanswered(Slice):
+    """A slice whose search could not be asked, and why, for people: nothing is known of it."""
+
+    reason: str = ""
+
+    @property
+    def stream(self) -> Stream:
+        """Which search."""
+        return Stream(source=self.source, keyword=self.keyword)
+
+
 class CandidatesHead(Value):
     """The first line of `candidates.jsonl`.
 
-    `exhausted` names the searches that had no more to give than what stands here.
+    `exhausted` names the searches that had no more to give than what stands here; `unanswered` the
+    slices of which nothing stands here, because their searches could not be asked.
     """
 
     chunk_id: str
     count: int
     exhausted: tuple[Stream, ...] = ()
+    unanswered: tuple[Unanswered, ...] = ()
 
 
 class Candidates(Value):
@@ -129,11 +142,15 @@ class Verdict(Value):
 
 
 class VerdictsHead(Value):
-    """The first line of `verdicts.jsonl`; `valid_images` counts good images, kept or not."""
+    """The first line of `verdicts.jsonl`; `valid_images` counts good images, kept or not.
+
+    `decided_with` names the libraries whose versions the hashes and verdicts depend on.
+    """
 
     chunk_id: str
     images: ImageTotals
     valid_images: int
+    decided_with: tuple[str, ...] = ()
 
 
 class Verdicts(Value):
@@ -176,6 +193,7 @@ class ChunkResult(Value):
             count as `failed` or `cancelled`.
         archive: Its archive; None when nothing was kept or it failed.
         exhausted: Searches that have no more to give (from the candidates).
+        unanswered: Slices whose searches could not be asked (likewise): a later chunk's matter.
     """
 
     chunk_id: str
@@ -185,6 +203,7 @@ class ChunkResult(Value):
     images: ImageTotals = ImageTotals()
     archive: StoredFile | None = None
     exhausted: tuple[Stream, ...] = ()
+    unanswered: tuple[Unanswered, ...] = ()
 
 
 class DatasetIndex(Value):

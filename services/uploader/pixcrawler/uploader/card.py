@@ -33,6 +33,16 @@ _MEANING = {
 }
 
 
+_SOURCES = {"openverse": "Openverse", "commons": "Wikimedia Commons", "urls": "a list of URLs"}
+_REASONS = {
+    "reached": "the number was reached",
+    "exhausted": "the sources have no more",
+    "budget": "as many candidates were tried as the refill factor allows",
+    "unavailable": "the sources did not answer",
+    "cancelled": "the job was cancelled",
+}
+
+
 def title(job: Job) -> str:
     """The dataset's name: as given, else what was searched for."""
     return job.name or ", ".join(job.keywords) or "Images from a list of URLs"
@@ -41,8 +51,15 @@ def title(job: Job) -> str:
 def summary(job: Job, images: ImageTotals) -> str:
     """What the dataset is, in one or two sentences."""
     found = f" found by searching for {_listed(job.keywords)}" if job.keywords else ""
-    through = f" through {_listed(job.sources)}" if job.sources else ""
-    return f"{images.valid} images{found}{through}, with their creators and licences."
+    through = f" through {_listed(_titles(job.sources))}" if job.sources else ""
+    if not images.valid:
+        return f"No images{found}{through}: every candidate and what became of it."
+    number = "1 image" if images.valid == 1 else f"{images.valid} images"
+    return f"{number}{found}{through}, with their creators and licences."
+
+
+def _titles(sources: Sequence[str]) -> list[str]:
+    return [_SOURCES.get(source, source) for source in sources]
 
 
 def card(
@@ -52,6 +69,7 @@ def card(
     *,
     licenses: Mapping[str, int],
     archives: int,
+    decided_with: Sequence[str] = (),
 ) -> bytes:
     """The card.
 
@@ -61,6 +79,7 @@ def card(
         images: What became of every URL.
         licenses: Images per licence; the empty string where the source states none.
         archives: How many there are.
+        decided_with: The libraries that the perceptual hashes depend on, with versions.
     """
     extension = ARCHIVE_EXTENSION[job.options.format]
     lines = [
@@ -76,7 +95,7 @@ def card(
         "",
         "## How it was made",
         "",
-        *_making(job, facts),
+        *_making(job, facts, decided_with),
         "",
         "## What is in it",
         "",
@@ -97,15 +116,15 @@ def card(
     return "\n".join(lines).encode()
 
 
-def _making(job: Job, facts: JobFacts) -> list[str]:
+def _making(job: Job, facts: JobFacts, decided_with: Sequence[str]) -> list[str]:
     options = job.options
     near = options.near_duplicates
     closed = f", closed {facts.closed_at:%Y-%m-%d %H:%M} UTC" if facts.closed_at else ""
-    reason = f" ({facts.reason})" if facts.reason else ""
+    reason = f" ({_REASONS.get(facts.reason, facts.reason)})" if facts.reason else ""
     return [
         f"- Made by PixCrawler, job `{job.job_id}`, round {facts.closed_round}{closed}.",
         f"- Keywords: {_text(_listed(job.keywords) or 'none')}.",
-        f"- Sources: {_text(_listed(job.sources) or 'none')}.",
+        f"- Sources: {_text(_listed(_titles(job.sources)) or 'none')}.",
         f"- Asked for {facts.requested} images, kept {facts.kept}: {facts.status}{reason}.",
         f"- Every image was decoded in full; sides are at least {options.min_size} pixels.",
         "- Exact duplicates were dropped (sha256), "
@@ -114,6 +133,7 @@ def _making(job: Job, facts: JobFacts) -> list[str]:
             if near is None
             else f"and images within {near} bits of another's perceptual hash."
         ),
+        *([f"- Decoded and hashed with {_listed(decided_with)}."] if decided_with else []),
     ]
 
 

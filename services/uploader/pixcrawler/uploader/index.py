@@ -14,7 +14,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -80,12 +80,11 @@ async def find_or_write(
     Raises:
         Stopped: the job was deleted meanwhile.
     """
-    data = await _read(blobs, names.dataset_index(job.job_id, facts.closed_round))
+    dataset = await _find(blobs, job.job_id, facts.closed_round)
     gate = _Gate(job.job_id, context, engine)
-    if data is None:
-        data = await _Index(job, facts, blobs, gate).write()
-    dataset = DatasetIndex.model_validate_json(data)
-    await _copy_beside_archives(dataset, data, blobs, gate)
+    if dataset is None:
+        dataset = await _Index(job, facts, blobs, gate).write()
+    await _copy_beside_archives(dataset, blobs, gate)
     return dataset
 
 
@@ -103,13 +102,22 @@ class _Gate:
         Raises:
             Stopped: the job is deleted or unknown, or its latest round is not this one.
         """
+        latest = await self.latest_round()
+        if latest_round not in {None, latest}:
+            raise Stopped(f"job {self.job_id} has a later round than {latest_round}")
+
+    async def latest_round(self) -> int:
+        """The number of the job's latest round.
+
+        Raises:
+            Stopped: the job is deleted or unknown.
+        """
         await self.context.check()
         async with self.engine.connect() as connection:
             job = await jobs.load(connection, self.job_id)
         if job is None or job.deleted:
             raise Stopped(f"job {self.job_id} is gone")
-        if latest_round is not None and job.round != latest_round:
-            raise Stopped(f"job {self.job_id} has a later round than {latest_round}")
+        return job.round
 
 
 @dataclass
@@ -119,6 +127,7 @@ class _Contents:
     licenses: Counter[str] = field(default_factory=Counter)
     license_urls: set[str] = field(default_factory=set)
     extensions: set[str] = field(default_factory=set)
+    decided_with: set[str] = field(default_factory=set)
     archives: list[StoredFile] = field(default_factory=list)
 
     def add(self, rows: Iterable[ImageRow]) -> None:
@@ -141,12 +150,12 @@ class _Index:
         self._chunks = [chunk_id(job.job_id, index) for index in range(facts.total_chunks)]
         self._prefix = names.round_prefix(job.job_id, facts.closed_round)
 
-    async def write(self) -> bytes:
-        """Write all of it; the bytes of `dataset.json` as it is then."""
+    async def write(self) -> DatasetIndex:
+        """Write all of it; what `dataset.json` says then."""
         with TemporaryDirectory(prefix="pixcrawler-index-") as folder, self._thread:
             return await self._write(Path(folder))
 
-    async def _write(self, folder: Path) -> bytes:
+    async def _write(self, folder: Path) -> DatasetIndex:
         contents = await self._write_tables(folder)
         outcomes = await self._store_file(folder / OUTCOMES)
         images = await self._in_thread(_count, folder / OUTCOMES)
@@ -166,7 +175,7 @@ class _Index:
             files=(readme, described, *tables, licenses, *archives),
         )
         await self._store(DATASET, dataset.model_dump_json(indent=1).encode() + b"\n")
-        return await self._blobs.read(f"{self._prefix}{DATASET}")
+        return DatasetIndex.model_validate_json(await self._blobs.read(f"{self._prefix}{DATASET}"))
 
     async def _write_tables(self, folder: Path) -> _Contents:
         # On a busy machine its import takes seconds, which the loop's heartbeats cannot spare.
@@ -184,6 +193,8 @@ class _Index:
                 images.add(rows)
                 licenses.add(rows)
                 contents.add(rows)
+                if rows and objects.verdicts is not None:
+                    contents.decided_with.update(objects.verdicts.head.decided_with)
                 if objects.result is not None and objects.result.archive is not None:
                     contents.archives.append(objects.result.archive)
 
@@ -227,6 +238,7 @@ class _Index:
             images,
             licenses=contents.licenses,
             archives=len(contents.archives),
+            decided_with=sorted(contents.decided_with),
         )
 
     async def _store(self, path: str, content: bytes) -> DatasetFile:
@@ -276,22 +288,49 @@ async def _each(blobs: BlobStore, chunks: Sequence[str]) -> AsyncIterator[ChunkO
         await asyncio.gather(*reading, return_exceptions=True)
 
 
-async def _copy_beside_archives(
-    dataset: DatasetIndex, data: bytes, blobs: BlobStore, gate: _Gate
-) -> None:
+async def _copy_beside_archives(dataset: DatasetIndex, blobs: BlobStore, gate: _Gate) -> None:
     """Copy the index to where people look who read the container directly; it decides nothing.
 
     Only the latest round's, `dataset.json` last: where that is there already, all is.
+
+    Raises:
+        Stopped: the job is gone, or has a later round by now.
     """
     beside = names.dataset_prefix(dataset.job_id)
-    if await _read(blobs, f"{beside}{DATASET}") == data:
+    own = names.dataset_index(dataset.job_id, dataset.round)
+    if await _read(blobs, f"{beside}{DATASET}") == await _read(blobs, own):
         return
+    await gate.check(latest_round=dataset.round)
+    copied: DatasetIndex | None = dataset
+    while copied is not None:
+        with suppress(Stopped):
+            await _copy(copied, beside, blobs, gate)
+        latest = await gate.latest_round()
+        # A later round may have begun before our last file was written, which then lies upon its
+        # copy. Where its index is not complete yet, whoever writes that copies it after us.
+        copied = None if latest == copied.round else await _find(blobs, dataset.job_id, latest)
+    await gate.check(latest_round=dataset.round)
+
+
+async def _find(blobs: BlobStore, job_id: str, number: int) -> DatasetIndex | None:
+    """The index of a round, if it is complete."""
+    data = await _read(blobs, names.dataset_index(job_id, number))
+    return None if data is None else DatasetIndex.model_validate_json(data)
+
+
+async def _copy(dataset: DatasetIndex, beside: str, blobs: BlobStore, gate: _Gate) -> None:
+    """Copy one index's files.
+
+    Raises:
+        Stopped: its round is not the latest.
+    """
+    index = names.dataset_index(dataset.job_id, dataset.round)
     for file in dataset.files:
         if not file.object.startswith(beside):
             await gate.check(latest_round=dataset.round)
-            await blobs.put(f"{beside}{file.path}", await blobs.read(file.object))
+            await blobs.put(f"{beside}{file.path}", blobs.stream(file.object))
     await gate.check(latest_round=dataset.round)
-    await blobs.put(f"{beside}{DATASET}", data)
+    await blobs.put(f"{beside}{DATASET}", blobs.stream(index))
 
 
 async def _read(blobs: BlobStore, name: str) -> bytes | None:

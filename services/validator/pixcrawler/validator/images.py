@@ -34,7 +34,11 @@ def decide(
         heavy: Held while a huge picture is decoded, so that a process does not hold several.
     """
     try:
-        return _decide(data, limits, heavy)
+        try:
+            return _decide(data, limits, heavy)
+        except MemoryError:  # it may have been the others' pictures: once more, beside no huge one
+            with heavy:
+                return _decide(data, limits, _FREE)
     except Exception as error:  # noqa: BLE001 - whatever a decoder says, a file is not our failure
         return Decision(Outcome.CORRUPT, f"{type(error).__name__}: {error}")
 

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import version
 
 from pixcrawler.common.documents import (
     Candidate,
@@ -48,8 +50,16 @@ def assemble(
         chunk_id=candidates.head.chunk_id,
         images=totals(items, judged),
         valid_images=sum(verdict.outcome in VALID for verdict in items),
+        decided_with=libraries(),
     )
     return Verdicts(head=head, items=items)
+
+
+@cache
+def libraries() -> tuple[str, ...]:
+    """What decides, with versions: another Pillow scales otherwise, which changes hashes."""
+    names = ("Pillow", "ImageHash", "simplejpeg")
+    return tuple(f"{name} {version(name)}" for name in names)
 
 
 def totals(items: Iterable[Verdict], judged: Judged) -> ImageTotals:

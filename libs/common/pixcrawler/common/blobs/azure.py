@@ -130,7 +130,7 @@ class AzureBlobs:
             raise Retry(f"the blocks of {name} were discarded", error="blob_store")
         return False
 
-    async def put(self, name: str, content: bytes) -> None:
+    async def put(self, name: str, content: Content) -> None:
         """See `BlobStore.put`."""
         blob = self._blob(checked(name))
         blocks = _counted(_blocks(content))

@@ -56,7 +56,7 @@ class LocalBlobs:
         path = self._path(name)
         return await self._write(path, content, replace=False)
 
-    async def put(self, name: str, content: bytes) -> None:
+    async def put(self, name: str, content: Content) -> None:
         """See `BlobStore.put`."""
         await self._write(self._path(name), content, replace=True)
 

@@ -37,8 +37,8 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def put(self, name: str, content: bytes) -> None:
-        """Create or replace an object: only for copies that decide nothing."""
+    async def put(self, name: str, content: Content) -> None:
+        """Create or replace an object, atomically: only for copies that decide nothing."""
         ...
 
     async def read(self, name: str) -> bytes:
