@@ -1,0 +1,470 @@
+"""The real handlers of downloader, validator and uploader under the models' scheduler.
+
+Their objects are in memory, the rows that they read are played (`rows.py`), and so is the planner,
+which gives up with the real planner's `endings`; the planner's own handlers run under random
+schedules on a real PostgreSQL (tests/integration/planner). Every process may stop for ever, or
+sleep, before any effect: a read, a creation, a statement, a commit, an event.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest.mock import patch
+
+from pixcrawler.common import bitmaps, names
+from pixcrawler.common.chunks import result_of
+from pixcrawler.common.context import RecordRef
+from pixcrawler.common.db import locks
+from pixcrawler.common.documents import ChunkResult
+from pixcrawler.common.errors import GiveUp, Retry, Stopped
+from pixcrawler.common.events import (
+    ChunkDownloaded,
+    ChunkEvent,
+    ChunkFailed,
+    ChunkPlanned,
+    ChunkUploaded,
+    ChunkValidated,
+    Event,
+    ImageTotals,
+    JobCancelled,
+    JobFacts,
+    JobFinished,
+    JobPlanned,
+    Slice,
+)
+from pixcrawler.common.ids import chunk_id, parse_chunk_id
+from pixcrawler.common.jobs import Job, Options
+from pixcrawler.downloader.handler import handle_chunk_planned
+from pixcrawler.downloader.parts import Parts
+from pixcrawler.planner import endings
+from pixcrawler.uploader.handler import handle_chunk_validated, handle_job_planned
+from pixcrawler.uploader.sweep import Sweeper
+from pixcrawler.validator import judging
+from pixcrawler.validator.handler import handle_chunk_downloaded
+from pixcrawler.validator.judging import Judge
+from tests.model.handlers import web
+from tests.model.handlers.blobs import MemoryBlobs
+from tests.model.handlers.process import Loop, effect, process
+from tests.model.handlers.rows import Rows, Rules
+from tests.model.handlers.web import Web
+from tests.model.world import Record, Steps, Work, World
+
+JOB = "01890000-0000-7000-8000-000000000001"
+PART_SIZE = 2
+CANDIDATES = 4
+WANTED = 5
+CHUNKS = 14
+RETRIES = 2
+TAKEBACKS = 5
+_WHEN = datetime(2024, 1, 1, tzinfo=UTC)
+
+READERS: dict[type[Event], str] = {
+    ChunkPlanned: "downloader",
+    ChunkDownloaded: "validator",
+    ChunkValidated: "uploader",
+    JobPlanned: "uploader",
+    ChunkUploaded: "planner",
+    ChunkFailed: "planner",
+    JobCancelled: "planner",
+}
+
+OFF = ("write_once", "job_locked", "empty_claims_marked", "claims_released", "result_ends_chunk")
+"""Rules that can be switched off around the real handlers."""
+
+
+@dataclass
+class Row:
+    """The planner's row of a chunk."""
+
+    attempt: int = 1
+    retries: int = 0
+    takebacks: int = 0
+    kept: int = 0
+
+
+@dataclass
+class Hand:
+    """What a handler is given with its record."""
+
+    world: "HandlerWorld"
+    attempt: int
+    watched: bool
+    record: RecordRef = RecordRef("", 0, 0, 0)
+    worker: str = "w"
+    source: str = "/w"
+    traceparent: str = ""
+
+    async def check(self) -> None:
+        """Ask whether the job is wanted."""
+        await effect()
+        job = self.world.rows.jobs.get(JOB)
+        if self.watched and (job is None or not job.wanted):
+            raise Stopped("not wanted")
+
+    def report(self, done: int, total: int, images: ImageTotals) -> None:
+        """Nobody looks."""
+
+
+class HandlerWorld(World):
+    """One schedule of one job.
+
+    Args:
+        seed: Which one.
+        off: A rule to switch off.
+        traced: Whether to keep a trace.
+    """
+
+    LIMIT = 40_000
+
+    def __init__(self, seed: int, off: str = "", *, traced: bool = False) -> None:
+        super().__init__(seed, chaos=0, traced=traced)
+        self.chaos = self.pick((0, 6, 12, 20))
+        self.off = off
+        rules = Rules()
+        if off in {"job_locked", "empty_claims_marked", "claims_released"}:
+            rules = replace(rules, **{off: False})
+        self.rows = Rows(rules)
+        self.blobs = MemoryBlobs(self._created, write_once=off != "write_once")
+        self.first_bytes: dict[str, bytes] = {}
+        self.sweeper = Sweeper(
+            self.blobs, self.rows.engine, deleted_for=timedelta(days=1), unknown_for=timedelta(0)
+        )
+        self.web = Web(self, CANDIDATES)
+        self.refusals = self.pick((0, 2, 5)) if self.chaos else 0
+        self.doomed = self.pick((None, None, chunk_id(JOB, 0))) if self.chaos else None
+        self.end = self.pick(("", "", "", "", "cancel", "delete")) if self.chaos else ""
+        self.planned: dict[str, Row] = {}
+        self.closing: JobFacts | None = None
+        self.finished: JobFinished | None = None
+        self.silences = 3
+        self.swept = 0
+        self.loops: dict[Steps, Loop] = {}
+        self.rows.jobs[JOB] = Job(
+            job_id=JOB,
+            owner="owner",
+            name="name",
+            keywords=("k",),
+            sources=("web",),
+            max_images=WANTED,
+            chunk_size=CANDIDATES,
+            priority=5,
+            options=Options(near_duplicates=None, min_size=1),
+            round=1,
+            cancelled=False,
+            deleted=False,
+        )
+        for _ in range(2):
+            self.plan()
+
+    # ---- objects and records
+
+    def _created(self, name: str, data: bytes) -> None:
+        self.tell("create", name.replace(JOB, "J"))
+        decides = not name.startswith("staging/")
+        if decides and self.first_bytes.setdefault(name, data) != data:
+            self.breaks("what is decided never changes")
+
+    def publish(self, event: Event) -> None:
+        """An event, to its reader."""
+        if isinstance(event, JobFinished):
+            job = self.rows.jobs.get(JOB)
+            if self.finished is not None and self.finished != event:
+                self.breaks("one job.finished a round says one thing")
+            self.finished = event
+            assert job is not None
+            return
+        record = Record(READERS[type(event)], event.topic, event.key, event)
+        self.bag.append(record)
+        self.history.append(record)
+
+    def plan(self) -> None:
+        """One more chunk."""
+        chunk = chunk_id(JOB, len(self.planned))
+        self.planned[chunk] = Row()
+        self.rows.chunks[chunk] = "processing"
+        self.tell("plan", chunk[-2:])
+        self.publish(self._planned(chunk, 1))
+
+    def _planned(self, chunk: str, attempt: int) -> ChunkPlanned:
+        keyword = str(parse_chunk_id(chunk).index)
+        piece = Slice(source="web", keyword=keyword, offset=0, limit=CANDIDATES)
+        return ChunkPlanned(chunk_id=chunk, attempt=attempt, slices=(piece,))
+
+    def work_on(self, record: Record) -> Steps:
+        return self.start(partial(self.handled, record, record.detail))
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, Sequence[Event]]]) -> Steps:
+        """Work in a process of its own, then its events, one after another."""
+        loop = Loop(self.rng)
+        steps = self._run(loop, work)
+        self.loops[steps] = loop
+        return steps
+
+    def _run(
+        self, loop: Loop, work: Callable[[], Coroutine[Any, Any, Sequence[Event]]]
+    ) -> Steps:
+        for event in (yield from process(loop, work)):
+            yield
+            self.publish(event)
+
+    async def handled(self, record: Record, event: Event) -> Sequence[Event]:
+        """What the consumer loop makes of a handler's end."""
+        try:
+            return await self.handle(record, event)
+        except Stopped:
+            return ()
+        except Retry:
+            self.bag.append(record)
+            return ()
+        except GiveUp as error:
+            assert isinstance(event, ChunkEvent)
+            return (self._failure(event, error),)
+
+    def _failure(self, event: ChunkEvent, error: GiveUp) -> ChunkFailed:
+        if error.error == "input_missing":
+            self.breaks("no input is missing")
+        self.tell("FAILS", event.key[-2:], error.error)
+        return ChunkFailed(
+            chunk_id=event.chunk_id,
+            attempt=event.attempt,
+            stage="validator",
+            retriable=error.retriable,
+            error=error.error,
+        )
+
+    async def handle(self, record: Record, event: Event) -> Sequence[Event]:
+        """The handler of each event."""
+        blobs, engine = self.blobs, self.rows.engine
+        attempt = event.attempt if isinstance(event, ChunkEvent) else 0
+        hand = Hand(self, attempt, watched=record.reader != "planner")
+        match event:
+            case ChunkPlanned():
+                parts = Parts(blobs, self.web.fetcher, self.web.spooler, 4)
+                return await handle_chunk_planned(
+                    event,
+                    hand,
+                    blobs=blobs,
+                    engine=engine,
+                    sources=lambda _: {"web": self.web},
+                    parts=parts,
+                )
+            case ChunkDownloaded():
+                judge = Judge(1, 1 << 30)
+                return await handle_chunk_downloaded(
+                    event, hand, blobs=blobs, engine=engine, judge=judge, max_pixels=1 << 20
+                )
+            case ChunkValidated():
+                self._refuse(event.chunk_id)
+                return await handle_chunk_validated(
+                    event,
+                    hand,
+                    blobs=blobs,
+                    engine=engine,
+                    ended=self._ended,
+                    count=lambda _: None,
+                )
+            case JobPlanned():
+                hand.watched = False
+                return await handle_job_planned(event, hand, blobs=blobs, engine=engine)
+            case _:
+                await self.planner(event)
+                return ()
+
+    def _refuse(self, chunk: str) -> None:
+        """The disk is full, say."""
+        if chunk == self.doomed or (self.refusals and self.chance() < 0.3):
+            self.refusals -= 1
+            raise GiveUp("refused", error="refused", retriable=chunk != self.doomed)
+
+    def _ended(self, chunk: str) -> None:
+        self.sweeper.chunk_ended(chunk)
+        self.running.append(Work(None, self.start(partial(self._quietly, self.sweeper.clear))))
+
+    async def _quietly(self, work: Callable[[], Awaitable[object]]) -> Sequence[Event]:
+        await work()
+        return ()
+
+    # ---- the planner
+
+    async def planner(self, event: Event) -> None:
+        """Retry, give up, take what results say, refill, close."""
+        if isinstance(event, JobCancelled):
+            await self.look([])
+            return
+        assert isinstance(event, ChunkEvent)
+        chunk, row = event.chunk_id, self.planned[event.chunk_id]
+        result = await result_of(self.blobs, chunk)
+        if result is None and isinstance(event, ChunkFailed):
+            if self.rows.chunks.get(chunk) != "processing" or row.attempt != event.attempt:
+                return
+            if self._again(chunk, row, event):
+                return
+            result = await self.give_up(chunk, event.error)
+        await self.look([result] if result is not None else [])
+
+    def _again(self, chunk: str, row: Row, event: ChunkFailed) -> bool:
+        """Another attempt, if there is to be one; one that was only silent is no failure."""
+        silent = event.error == "deadline"
+        if silent and row.takebacks < TAKEBACKS:
+            row.takebacks += 1
+        elif not silent and event.retriable and row.retries < RETRIES:
+            row.retries += 1
+        else:
+            return False
+        row.attempt += 1
+        self.publish(self._planned(chunk, row.attempt))
+        return True
+
+    async def give_up(self, chunk: str, error: str) -> ChunkResult:
+        """End a chunk as failed, unless it has ended."""
+        if self.off == "result_ends_chunk":
+            return ChunkResult(chunk_id=chunk, status="failed", error=error)
+        return await endings.give_up(self.blobs, chunk, error=error, message="")
+
+    async def look(self, results: Sequence[ChunkResult]) -> None:
+        """Apply results under the job's lock; refill or close when everything has ended."""
+        while True:
+            async with self.rows.begin() as connection:
+                await locks.job_lock(connection, JOB)  # type: ignore[arg-type]
+                for result in results:
+                    self._apply(result)
+                job = self.rows.jobs.get(JOB)
+                if job is None or self.closing is not None:
+                    return
+                working = [c for c in self.planned if self.rows.chunks[c] == "processing"]
+                if not working:
+                    self._refill_or_close(job)
+                if job.wanted or not working:
+                    return
+            results = [await self.give_up(chunk, "cancelled") for chunk in working]
+
+    def _apply(self, result: ChunkResult) -> None:
+        if self.rows.chunks[result.chunk_id] == "processing":
+            self.rows.chunks[result.chunk_id] = result.status
+            self.planned[result.chunk_id].kept = result.images.valid
+            self.tell("row", result.chunk_id[-2:], result.status, result.images.valid)
+
+    def _refill_or_close(self, job: Job) -> None:
+        done = [c for c in self.planned if self.rows.chunks[c] == "completed"]
+        kept = sum(self.planned[chunk].kept for chunk in done)
+        if job.wanted and kept < WANTED and len(self.planned) < CHUNKS:
+            self.plan()
+            return
+        failed = [c for c in self.planned if c not in done]
+        status = "completed" if kept >= WANTED else "incomplete" if kept else "failed"
+        self.closing = JobFacts(
+            round=1,
+            closed_round=1,
+            status=status if job.wanted else "cancelled",  # type: ignore[arg-type]
+            reason="reached",
+            total_chunks=len(self.planned),
+            completed=_ranges(done),
+            failed=_ranges(failed),
+            requested=WANTED,
+            kept=kept,
+            closed_at=_WHEN,
+        )
+        self.tell("CLOSE", self.closing.status, kept)
+        if not job.deleted:
+            self.publish(JobPlanned(job_id=JOB, **self.closing.model_dump()))
+
+    # ---- chance and time
+
+    def disturb(self) -> None:
+        self.chaos -= 1
+        luck = self.chance()
+        if luck < 0.25:
+            self.crash()
+        elif luck < 0.4:
+            self.pause()
+        elif luck < 0.5:
+            self.wake()
+        elif luck < 0.6:
+            self.twice()
+        elif luck < 0.75:
+            self.again()
+        elif luck < 0.82:
+            self.sweep()
+        elif luck < 0.9 and self.silences:
+            self.silences -= 1
+            self.silent()
+        elif self.end:
+            self.wish()
+
+    def lose(self, work: Work) -> None:
+        work.steps.close()
+        super().lose(work)
+
+    def pause(self, work: Work | None = None) -> None:
+        super().pause(work)
+        for sleeper in self.asleep:
+            self.loops[sleeper.steps].asleep = True
+
+    def wake(self) -> None:
+        super().wake()
+        if self.running:
+            self.loops[self.running[-1].steps].asleep = False
+
+    def other(self) -> bool:
+        return self.rows.end_paused()
+
+    def wish(self) -> None:
+        """Somebody cancels or deletes the job."""
+        self.tell("API", self.end)
+        gone = {"cancelled": True, "deleted": self.end == "delete"}
+        self.rows.jobs[JOB] = self.rows.jobs[JOB].model_copy(update=gone)
+        self.publish(JobCancelled(job_id=JOB, deleted=self.end == "delete"))
+        self.end = ""
+
+    def sweep(self) -> None:
+        """The uploader's sweeps."""
+        self.running.append(Work(None, self.start(partial(self._quietly, self.sweeper.sweep_all))))
+        self.running.append(Work(None, self.start(partial(self._quietly, self.sweeper.sweep))))
+
+    def silent(self) -> None:
+        """A chunk was not heard of for its deadline."""
+        busy = [chunk for chunk in self.planned if self.rows.chunks[chunk] == "processing"]
+        if busy:
+            chunk = self.pick(busy)
+            self.tell("SILENT", chunk[-2:])
+            event = ChunkFailed(
+                chunk_id=chunk,
+                attempt=self.planned[chunk].attempt,
+                stage="planner",
+                retriable=True,
+                error="deadline",
+            )
+            self.bag.append(Record("planner", event.topic, chunk, event))
+
+    def rest(self) -> bool:
+        if self.chaos > 0:
+            self.disturb()
+        elif self.limbo:
+            self.reassign()
+        elif self.closing is None:
+            self.breaks("no record is lost")
+            return False
+        elif self.asleep:
+            self.wake()
+            self.swept = 0
+        elif self.swept < 1:
+            self.swept += 1
+            self.sweep()
+        else:
+            return False
+        return True
+
+
+def _ranges(chunks: Sequence[str]) -> str:
+    return bitmaps.to_ranges(bitmaps.from_indices(parse_chunk_id(c).index for c in chunks))
+
+
+def small_parts_and_quick_images() -> ExitStack:
+    """Two candidates in a part, and no decoding."""
+    stack = ExitStack()
+    stack.enter_context(patch.object(names, "PART_SIZE", PART_SIZE))
+    stack.enter_context(patch.object(judging, "decide", web.decide))
+    return stack
