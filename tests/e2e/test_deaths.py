@@ -1,83 +1,259 @@
-"""Processes that die between any two of: object, event, commit; by their own hand, exactly there.
+"""Processes that die at every fail point there is, by their own hand, exactly there.
 
-In each wave one replica of every service dies once, at another point each, within one job: a death
-seldom comes alone, and a wave costs hardly more than a single one.
+A wave is one job, or two at once, in which every service dies at several of its points, another
+replica or the one that was started anew each time: a death seldom comes alone, and a wave costs
+hardly more than a single one. In the end each job is as if nothing had happened.
 """
 
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from pixcrawler.client.api import Api
+from pixcrawler.client.errors import ApiError, CommandError
+from pixcrawler.common import events, names, topics
+from pixcrawler.common.events import ChunkValidated, ImageTotals
+from pixcrawler.common.failpoints import ANY, POINTS
+from pixcrawler.common.ids import chunk_id
 from pixcrawler.miniweb.site import Site
+from pixcrawler.miniweb.truth import Truth
 from tests.e2e import checks
-from tests.e2e.system import CHUNK_SIZE, System, mixed
+from tests.e2e.records import Raw
+from tests.e2e.system import CHUNK_SIZE, STAGES, System
 from tests.e2e.waiting import until
 
-POINTS = {
-    # The outbox is relayed by the api or by a planner, whoever comes first.
-    "any": (
-        "before:job.created",  # the job is stored, its event is not published
-        "after:job.created",  # it is published, and not marked as sent
-        "before:job.planned",
-        "after:job.planned",
-    ),
-    "api": ("after:transaction",),  # the job is stored, and whoever asked for it does not know
-    "planner": (
-        "before:chunk.planned",  # a slot is taken, nobody knows of it
-        "after:chunk.planned",
-        "before:commit",
-        "before:result",  # about to give up
-        "after:result",  # given up, and the row does not know
-    ),
-    "downloader": (
-        "before:candidates",
-        "after:candidates",
-        "after:part",
-        "after:chunk.downloaded",
-        "before:commit",
-    ),
-    "validator": (
-        "before:verdicts",  # images are claimed, and nothing else says so
-        "after:verdicts",
-        "after:chunk.validated",
-        "before:commit",
-        "after:commit",
-    ),
-    "uploader": (
-        "after:archive",
-        "after:result",
-        "after:chunk.uploaded",
-        "after:dataset",  # the index is there, and `job.finished` is not
-        "after:job.finished",
-    ),
-    "tracker": (
-        "before:tracker.events",
-        "after:tracker.events",
-        "after:tracker.changelog",
-        "before:job.progress",  # the row is written, the event is not
-        "before:commit",
-    ),
-}
-WAVES = max(map(len, POINTS.values()))
+MOST = 4
+"""Deaths of one service in a wave: two of each replica, one after the other."""
 
 
-@pytest.mark.parametrize("wave", range(WAVES))
-def test_a_wave_of_deaths_harms_nothing(
-    wave: int, system: System, small_web: Site, scattered_web: Site, tmp_path: Path
-) -> None:
-    """Every service dies at one of its points: the job ends as if nothing had happened."""
-    points = [f"{service}.{of[wave]}" for service, of in POINTS.items() if wave < len(of)]
+def around(service: str, *effects: str) -> tuple[str, ...]:
+    """Before and after these."""
+    return tuple(f"{service}.{when}:{effect}" for effect in effects for when in ("before", "after"))
+
+
+ALL = frozenset(f"{service}.{point}" for service, points in POINTS.items() for point in points)
+
+ROUNDS = frozenset(
+    (
+        *around("api", "start", "extend", "retry", "retry_chunk", "cancel", "delete"),
+        *around(ANY, topics.JOB_CANCELLED),
+        *around("uploader", "erase"),
+    )
+)
+"""What happens when a job goes on after its first round, is cancelled, or deleted."""
+
+TROUBLE = frozenset(
+    (
+        *around("planner", "wait_again", "take_back"),
+        *around("downloader", topics.CHUNK_FAILED),
+        *around("uploader", topics.CHUNK_FAILED, "discard"),
+    )
+)
+"""What happens when an attempt fails, a chunk is silent, or an event comes too late."""
+
+LETTERS = frozenset(
+    point for stage in STAGES for point in around(stage, topics.dead_letters(stage))
+)
+"""What happens to a record that nobody can read."""
+
+
+def _waves(points: Iterable[str]) -> list[tuple[str, ...]]:
+    """All points: at most `MOST` of each service in a wave, and those from all over its work."""
+    by_service: dict[str, list[str]] = {}
+    for point in sorted(points, key=_in_order):
+        by_service.setdefault(point.partition(".")[0], []).append(point)
+    number = -(-max(map(len, by_service.values())) // MOST)
+    return [
+        tuple(point for of in by_service.values() for point in of[wave::number])
+        for wave in range(number)
+    ]
+
+
+def _in_order(point: str) -> int:
+    service, _, what = point.partition(".")
+    return POINTS[service].index(what)
+
+
+WAVES = _waves(ALL - ROUNDS - TROUBLE - LETTERS)
+
+
+class Quiet(NamedTuple):
+    """A job in which nobody dies: its URLs, what they truly are, and what came of them."""
+
+    urls: Sequence[str]
+    truth: Mapping[str, Truth]
+    archives: Mapping[int, str]
+
+
+@pytest.fixture(scope="module")
+def quiet(shared_system: System, small_web: Site, paired_web: Site) -> Quiet:
+    """A chunk in which nothing is an image, then chunks whose duplicates lie within them."""
     hopeless = [url for url, true in small_web.truth.items() if true.outcome == "corrupt"]
-    urls = [*hopeless[:CHUNK_SIZE], *mixed(scattered_web.truth, seed=10 + wave)]
-    truth = {**scattered_web.truth, **{url: small_web.truth[url] for url in hopeless[:CHUNK_SIZE]}}
-    restarts = system.restarts()
+    urls = [*hopeless[:CHUNK_SIZE], *paired_web.truth]
+    truth = {**small_web.truth, **paired_web.truth}
+    job = shared_system.create_from(urls)
+    shared_system.finish(job)
+    archives = shared_system.archives(job)
+    assert len(archives) == len(urls) // CHUNK_SIZE - 1
+    return Quiet(urls, {url: truth[url] for url in urls}, archives)
 
-    system.arm(*points)
-    job = system.create_from(urls)
+
+@pytest.fixture(autouse=True)
+def listed(system: System) -> Iterator[None]:
+    """Nobody gets to a fail point that is in no list."""
+    yield
+    assert system.unlisted() == []
+
+
+def test_every_point_has_its_wave() -> None:
+    """The tables below are the list of all points, each once."""
+    tables = (ROUNDS, TROUBLE, LETTERS, *map(frozenset, WAVES))
+    assert sum(map(len, tables)) == len(ALL)
+    assert frozenset().union(*tables) == ALL
+
+
+@pytest.mark.parametrize("wave", range(len(WAVES)))
+def test_a_wave_of_deaths_harms_nothing(
+    wave: int, system: System, quiet: Quiet, tmp_path: Path
+) -> None:
+    """Every service dies at some of its points: the jobs end with the bytes of a quiet run."""
+    system.arm(*WAVES[wave])
+    jobs = [system.create_from(quiet.urls) for _ in range(2)]
+    for job in jobs:
+        system.finish(job)
+    all_died(system, WAVES[wave])
+    for number, job in enumerate(jobs):
+        as_quiet(system, job, quiet, tmp_path / str(number))
+
+
+def test_deaths_when_attempts_fail(system: System, quiet: Quiet, tmp_path: Path) -> None:
+    """A broken part, an event that comes too early or too late, and chunks that are silent."""
+    job = system.create_from(quiet.urls, start=False)
+    broken = system.blobs / names.part(chunk_id(job, 1), 0)
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"not a part")
+    system.arm(*TROUBLE)
+    system.publish([validated(job, 2)])  # too early: its input is not there
+    all_died(system, around("uploader", topics.CHUNK_FAILED))
+
+    system.api.post(f"/v1/jobs/{job}/start")
+    until("it fails, and is silent", lambda: _fails_and_is_silent(system, job), about=system.armed)
+    broken.unlink()
     system.finish(job)
-    for point in points:
-        until(f"it has died at {point}", partial(system.died, point), deadline_s=20)
+    system.publish([validated(job, 0)])  # too late: the chunk has failed
+    all_died(system, TROUBLE)
+    as_quiet(system, job, quiet, tmp_path)
+
+
+def _fails_and_is_silent(system: System, job: str) -> bool:
+    """Let the planner believe that chunks are silent, until everyone has died of everything."""
+    system.rows(
+        """UPDATE job_chunks SET last_seen_at = now() - interval '1 day'
+           WHERE job_id = $1 AND status = 'processing' AND attempt < 3""",
+        job,
+    )
+    points = (
+        *around("downloader", topics.CHUNK_FAILED),
+        *around("planner", "wait_again", "take_back"),
+    )
+    return all(map(system.died, points))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_deaths_between_rounds(when: str, system: System, quiet: Quiet, tmp_path: Path) -> None:
+    """The api dies around each of its transactions: whoever asks again gets it once."""
+    good = [url for url, true in quiet.truth.items() if true.kind == "photo"]
+    urls = [*quiet.urls[:CHUNK_SIZE], *good]
+    truth = {url: quiet.truth[url] for url in urls}
+    job = system.create_from(urls, number=CHUNK_SIZE, start=False)
+    dies_when(system, f"api.{when}:start", lambda: system.api.post(f"/v1/jobs/{job}/start"))
+    system.finish(job)
+    dies_when(
+        system,
+        f"api.{when}:retry_chunk",
+        lambda: system.api.post(f"/v1/jobs/{job}/chunks/0/retry"),
+    )
+    system.finish(job)
+    dies_when(system, f"api.{when}:retry", lambda: system.api.post(f"/v1/jobs/{job}/retry"))
+    system.finish(job)
+    dies_when(system, f"api.{when}:extend", lambda: _extend(system, job, CHUNK_SIZE + 7))
+    system.finish(job)
+    checks.all_well(system, job, truth, tmp_path, requested=CHUNK_SIZE + 7)
+
+    cancelled = system.create_from(quiet.urls)
+    system.arm(f"{ANY}.{when}:{topics.JOB_CANCELLED}")
+    dies_when(system, f"api.{when}:cancel", lambda: system.api.post(f"/v1/jobs/{cancelled}/cancel"))
+    all_died(system, (f"{ANY}.{when}:{topics.JOB_CANCELLED}",))
+    assert system.finish(cancelled)["status"] == "cancelled"
+    checks.nothing_left(system, cancelled)
+    checks.adds_up(system, cancelled)
+
+    system.arm(f"uploader.{when}:erase")
+    dies_when(system, f"api.{when}:delete", lambda: system.api.delete(f"/v1/jobs/{cancelled}"))
+    assert system.missing(cancelled)
+    all_died(system, (f"uploader.{when}:erase",))
+    until("its objects are gone", lambda: not system.names(f"jobs/{cancelled}/"))
+    checks.nothing_left(system, cancelled)
+
+
+def _extend(system: System, job: str, number: int) -> None:
+    """Ask for more images once: where the answer got lost, look before asking again."""
+    with suppress(CommandError), Api(system.api.url, system.key, patience_s=0) as once:
+        once.post(f"/v1/jobs/{job}/chunks", params={"max_images": number - CHUNK_SIZE})
+    missing = number - system.job(job)["max_images"]
+    if missing:
+        system.api.post(f"/v1/jobs/{job}/chunks", params={"max_images": missing})
+
+
+def test_deaths_around_dead_letters(system: System, quiet: Quiet, tmp_path: Path) -> None:
+    """Every stage dies before and after its letter is written: each is there, and work goes on."""
+    job = system.create_from(quiet.urls[: 2 * CHUNK_SIZE])
+    system.arm(*LETTERS)
+    read = (topics.JOB_CREATED, topics.CHUNK_PLANNED, topics.CHUNK_DOWNLOADED)
+    system.publish(
+        [Raw(name, 0, 0, b"unreadable", b"{", ()) for name in (*read, topics.CHUNK_VALIDATED)]
+    )
+    all_died(system, LETTERS)
+    system.finish(job)
+    truth = {url: quiet.truth[url] for url in quiet.urls[: 2 * CHUNK_SIZE]}
+    checks.as_the_truth_says(system, job, truth, tmp_path)
+    checks.adds_up(system, job)
+    until("nobody is behind", lambda: not +system.lag())
+    for stage in STAGES:
+        letters = system.read([topics.dead_letters(stage)])
+        assert {letter.value for letter in letters} == {b"{"}, stage
+    system.forget([topics.dead_letters(stage) for stage in STAGES])
+
+
+def validated(job: str, index: int) -> Raw:
+    """An event of a chunk, as the validator would tell it."""
+    fact = ChunkValidated(chunk_id=chunk_id(job, index), attempt=1, images=ImageTotals())
+    record = events.encode(fact, source="/test", traceparent="")
+    return Raw(record.topic, 0, 0, record.key or b"", record.value, record.headers)
+
+
+def dies_when(system: System, point: str, ask: Callable[[], object]) -> None:
+    """Ask for something that kills the api; asking again is refused where it was done."""
+    system.arm(point)
+    with suppress(ApiError):
+        ask()
+    all_died(system, (point,))
+
+
+def all_died(system: System, points: Iterable[str]) -> None:
+    """Wait until a process has died at each of these."""
+    until(
+        "somebody dies at every point",
+        lambda: all(map(system.died, points)),
+        about=system.armed,
+    )
+
+
+def as_quiet(system: System, job: str, quiet: Quiet, folder: Path) -> None:
+    """The job is as the truth says, and its archives have the bytes of the quiet run."""
     system.wait_healthy()
-    checks.all_well(system, job, truth, tmp_path)
-    assert (system.restarts() - restarts).total() >= len(points)
+    checks.all_well(system, job, quiet.truth, folder)
+    assert system.archives(job) == quiet.archives

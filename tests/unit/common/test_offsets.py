@@ -1,6 +1,6 @@
 """The law of committing: never past a record that is in hand."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -119,3 +119,96 @@ class Consumer(RuleBasedStateMachine):
 
 
 TestConsumer = Consumer.TestCase
+
+
+class Naive:
+    """What may be committed, computed anew each time from everything that has happened."""
+
+    def __init__(self) -> None:
+        self.delivered: dict[int, list[int]] = {}
+        self.done: set[tuple[int, int]] = set()
+        self.told: dict[int, int] = {}
+
+    def reached(self, partition: int) -> int | None:
+        """The first that is not done; after the last if all are; None if nothing came."""
+        offsets = self.delivered.get(partition, [])
+        for offset in offsets:
+            if (partition, offset) not in self.done:
+                return offset
+        return offsets[-1] + 1 if offsets else None
+
+    def committable(self) -> dict[int, int]:
+        """Right after what is done and has nothing before it that is not; if it was not told."""
+        positions = {}
+        for partition, offsets in self.delivered.items():
+            waits = (n for n, offset in enumerate(offsets) if (partition, offset) not in self.done)
+            before = offsets[: next(waits, len(offsets))]
+            if before and before[-1] + 1 != self.told.get(partition):
+                positions[partition] = before[-1] + 1
+        return positions
+
+
+class Exactly(RuleBasedStateMachine):
+    """The record says neither more nor less than the naive model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offsets: Offsets[int] = Offsets()
+        self.naive = Naive()
+        self.tokens: list[Token[int]] = []
+        self.old: list[Token[int]] = []
+
+    @rule(partitions=st.frozensets(st.integers(0, 2)))
+    def assign(self, partitions: frozenset[int]) -> None:
+        self.offsets.assign(partitions)
+        self.naive = Naive()
+        self.naive.delivered = {partition: [] for partition in partitions}
+        self.old += self.tokens
+        self.tokens = []
+
+    @rule()
+    def revoke(self) -> None:
+        self.offsets.revoke()
+        self.naive = Naive()
+        self.old += self.tokens
+        self.tokens = []
+
+    @precondition(lambda self: self.naive.delivered)
+    @rule(data=st.data(), gap=st.integers(0, 3), count=st.integers(1, 5))
+    def deliver(self, data: st.DataObject, gap: int, count: int) -> None:
+        partition = data.draw(st.sampled_from(sorted(self.naive.delivered)))
+        offsets = self.naive.delivered[partition]
+        for offset in range(first := (offsets[-1] + 1 if offsets else 0) + gap, first + count):
+            self.tokens.append(self.offsets.deliver(partition, offset))
+            offsets.append(offset)
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), again=st.booleans())
+    def finish(self, data: st.DataObject, again: bool) -> None:
+        token = data.draw(st.sampled_from(self.tokens))
+        if not again:
+            self.tokens.remove(token)
+        self.offsets.done(token)
+        self.naive.done.add((token.partition, token.offset))
+
+    @precondition(lambda self: self.old)
+    @rule(data=st.data())
+    def finish_what_is_over(self, data: st.DataObject) -> None:
+        self.offsets.done(data.draw(st.sampled_from(self.old)))
+
+    @rule(answered=st.booleans())
+    def commit(self, answered: bool) -> None:
+        due = self.offsets.committable()
+        if answered:
+            self.offsets.committed(due)
+            self.naive.told.update(due.positions)
+
+    @invariant()
+    def the_same(self) -> None:
+        assert dict(self.offsets.committable().positions) == self.naive.committable()
+        for partition in range(3):
+            assert self.offsets.reached(partition) == self.naive.reached(partition)
+
+
+TestExactly = Exactly.TestCase
+TestExactly.settings = settings(deadline=None)
