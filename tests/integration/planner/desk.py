@@ -27,6 +27,7 @@ from pixcrawler.common.documents import (
     CandidatesHead,
     ChunkResult,
     Stream,
+    Unanswered,
     Verdict,
     Verdicts,
     VerdictsHead,
@@ -197,6 +198,7 @@ class Desk:
         candidates: int = 5,
         surplus: int = 0,
         exhausted: Sequence[Stream] = (),
+        unanswered: Sequence[Unanswered] = (),
     ) -> ChunkResult:
         """Let the uploader say how the chunk ended; what it says if it was first."""
         dropped = {"surplus": surplus, "http_error": candidates - valid - surplus}
@@ -205,6 +207,7 @@ class Desk:
             status="completed",
             images=ImageTotals(candidates=candidates, valid=valid, dropped=dropped),
             exhausted=tuple(exhausted),
+            unanswered=tuple(unanswered),
         )
         await self.blobs.create(names.result(chunk), mine.model_dump_json().encode())
         return mine
@@ -384,6 +387,11 @@ class Desk:
             found = await store.book(connection, job_id)
         assert found is not None
         return found
+
+    async def column(self, statement: str, **values: Any) -> list[Any]:
+        """The first column of a query's rows."""
+        async with self.engine.connect() as connection:
+            return list((await connection.execute(text(statement), values)).scalars())
 
     async def execute(self, statement: str, **values: Any) -> None:
         """One statement, committed."""

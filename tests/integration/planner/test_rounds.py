@@ -5,7 +5,7 @@ from sqlalchemy import event as sqlalchemy_event
 
 from pixcrawler.common import names
 from pixcrawler.common.chunks import result_of
-from pixcrawler.common.documents import Stream
+from pixcrawler.common.documents import Stream, Unanswered
 from pixcrawler.common.events import JobCancelled, JobCreated
 from pixcrawler.common.outcomes import Outcome
 from pixcrawler.planner import admission, timer
@@ -438,3 +438,39 @@ async def test_timer_heals_a_lost_event(desk: Desk) -> None:
     await desk.cancel(job)
     await timer.review(desk.tools[0])
     assert (await desk.facts(job)).status == "cancelled"
+
+
+async def test_unanswered_slices_come_back(desk: Desk) -> None:
+    """They stand in the row and cost no budget; their search rests, and the next round closes the
+    gap with the very slices."""
+    job = await desk.admitted(10, chunk_size=10, sources=["openverse", "commons"])
+    [row] = await desk.rows(job)
+    owed = Unanswered(source="openverse", keyword="cat", offset=0, limit=5, reason="away")
+    await desk.upload(row["chunk_id"], 3, candidates=5, exhausted=[CAT], unanswered=[owed])
+    facts = await desk.facts(job)
+    assert (facts.status, facts.reason, facts.closed_round) == ("incomplete", "unavailable", 1)
+    [row] = await desk.rows(job)
+    assert [Unanswered.model_validate(one) for one in row["unanswered"]] == [owed]
+    assert await desk.column("SELECT spent FROM job_rounds WHERE job_id = :j", j=job) == [5]
+
+    await desk.request(job, "retry")
+    await desk.handle(JobCreated(job_id=job, round=2, reason="retry"))
+    _, again, *more = await desk.rows(job)
+    planned = [piece for row in (again, *more) for piece in slices_of(row)]
+    assert (planned[0].source, planned[0].offset, planned[0].limit) == ("openverse", 0, 5)
+    assert {piece.source for piece in planned} == {"openverse"}
+    assert [piece.offset for piece in planned[1:]] == [5] * len(planned[1:])
+
+
+async def test_a_chunk_that_no_source_answered_is_retried(desk: Desk) -> None:
+    """The round closes as unavailable; an extension asks again with the same slices, as a retry."""
+    job = await desk.admitted(5)
+    [row] = await desk.rows(job)
+    await desk.handle(failed(row["chunk_id"], retriable=False, error="source_unavailable"))
+    facts = await desk.facts(job)
+    assert (facts.status, facts.reason) == ("failed", "unavailable")
+    await desk.request(job, "extend", images=1)
+    await desk.handle(JobCreated(job_id=job, round=2, reason="extend"))
+    old, new = (await desk.rows(job))[:2]
+    assert (new["retry_of"], new["slices"]) == (old["chunk_id"], old["slices"])
+    assert (await desk.facts(job)).superseded == "0"

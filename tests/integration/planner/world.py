@@ -258,7 +258,8 @@ class World:
         await self._pause()
         if self.flaky and self.rng.random() < 0.4:
             self.flaky -= 1
-            self._publish(failed(chunk, attempt, retriable=self.rng.random() < 0.75))
+            error = self.rng.choice(["blob_store", "source_unavailable"])
+            self._publish(failed(chunk, attempt, retriable=self.rng.random() < 0.75, error=error))
             return
         self._publish(
             ChunkProgress(chunk_id=chunk, attempt=attempt, stage="validator", done=1, total=2)
@@ -462,7 +463,7 @@ class World:
             wrong.add("what is kept is not unique, not counted right, or too much")
         cursor = max((s["offset"] + s["limit"] for r in rows for s in r["slices"]), default=0)
         reachable |= set(self.supply[state.job_id][cursor:])
-        cut_short = facts.status == "cancelled" or facts.reason == "budget"
+        cut_short = facts.status == "cancelled" or facts.reason in {"budget", "unavailable"}
         if len(kept) < state.max_images and len(reachable) > len(kept) and not cut_short:
             wrong.add("fewer than asked for though the supply is there")
         return wrong | self._check_plan(state, rows)
@@ -475,7 +476,7 @@ class World:
         sizes = [
             row["image_range"]["end"] - row["image_range"]["start"] + 1
             for row in rows
-            if row["chunk_id"] not in retried
+            if row["chunk_id"] not in retried and row["error"] != "source_unavailable"
         ]
         if sum(sizes) > FACTOR * state.max_images:
             wrong.add("over the budget")

@@ -183,8 +183,8 @@ def test_superseded_chunks_do_not_count() -> None:
     assert facts.yielded([first, retry]) == (30, 50)
 
 
-def _given_up(index: int, minutes: int, error: str = refill.SOURCE_UNAVAILABLE) -> ChunkRow:
-    ended = {"ended_at": NOW + timedelta(minutes=minutes)}
+def _given_up(index: int, minutes: int, error: str = "source_unavailable") -> ChunkRow:
+    ended = {"ended_at": NOW + timedelta(minutes=minutes), "images": ImageTotals()}
     return chunk(index, "failed", error=error).model_copy(update=ended)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.common.db.tables import crawl_jobs, job_requests
-from pixcrawler.common.documents import StoredFile
+from pixcrawler.common.documents import StoredFile, Unanswered
 from pixcrawler.common.events import ImageTotals, JobStatus, ProgressView, Value
 from pixcrawler.common.jobs import Options
 
@@ -83,6 +83,7 @@ class ChunkRecord(Value):
     error_message: str | None
     images: ImageTotals | None
     archive: StoredFile | None
+    unanswered: tuple[Unanswered, ...] = ()
     attempts: tuple[Mapping[str, Any], ...]
     created_at: datetime
     updated_at: datetime
@@ -144,6 +145,7 @@ _CHUNK = """
            retry_count, retry_of, error, error_message,
            CASE jsonb_typeof(images) WHEN 'object' THEN images END AS images,
            CASE jsonb_typeof(archive) WHEN 'object' THEN archive END AS archive,
+           CASE jsonb_typeof(unanswered) WHEN 'array' THEN unanswered ELSE '[]' END AS unanswered,
            attempts, created_at, updated_at,
            EXISTS (SELECT FROM job_chunks AS r WHERE r.retry_of = chunk.chunk_id) AS superseded
     FROM job_chunks AS chunk
@@ -358,12 +360,13 @@ async def extended_by(connection: AsyncConnection, job_id: str) -> int:
 
 
 async def has_failed_chunks(connection: AsyncConnection, job_id: str) -> bool:
-    """Whether a chunk of the job has failed and was not retried."""
+    """Whether a chunk has failed and was not retried, or has searches that could not be asked."""
     found = await connection.scalar(
         text("""
             SELECT EXISTS (
                 SELECT FROM job_chunks AS chunk
-                WHERE job_id = :job_id AND status = 'failed'
+                WHERE job_id = :job_id
+                  AND (status = 'failed' OR jsonb_typeof(unanswered) = 'array')
                   AND NOT EXISTS (SELECT FROM job_chunks AS r WHERE r.retry_of = chunk.chunk_id))
         """),
         {"job_id": job_id},

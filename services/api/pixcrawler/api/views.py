@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pixcrawler.api.store import ChunkCounts, ChunkRecord, JobRecord
 from pixcrawler.common.chunk_outcomes import CANCELLED
-from pixcrawler.common.documents import StoredFile
+from pixcrawler.common.documents import StoredFile, Unanswered
 from pixcrawler.common.events import ImageTotals, JobStatus, ProgressView, Value
 from pixcrawler.common.jobs import Options
 
@@ -83,7 +83,10 @@ class Attempt(Value):
 
 
 class ChunkView(Value):
-    """A chunk. `superseded`: it failed and was retried as another."""
+    """A chunk. `superseded`: it failed and was retried as another.
+
+    `unanswered`: searches that could not be asked, and why; a later chunk asks them again.
+    """
 
     chunk_id: str
     job_id: str
@@ -99,6 +102,7 @@ class ChunkView(Value):
     error_message: str | None
     images: ImageTotals
     archive: StoredFile | None
+    unanswered: tuple[Unanswered, ...] = ()
     created_at: datetime
     updated_at: datetime
     attempts: tuple[Attempt, ...]
@@ -217,6 +221,7 @@ def chunk_view(chunk: ChunkRecord) -> ChunkView:
         error_message=CANCELLED if chunk.error == CANCELLED else chunk.error_message or chunk.error,
         images=chunk.images or ImageTotals(),
         archive=chunk.archive,
+        unanswered=chunk.unanswered,
         created_at=chunk.created_at,
         updated_at=chunk.updated_at,
         attempts=tuple(map(_attempt, chunk.attempts)),

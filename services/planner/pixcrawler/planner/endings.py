@@ -38,8 +38,11 @@ async def give_up(blobs: BlobStore, chunk: str, *, error: str, message: str) -> 
 def _failed(objects: ChunkObjects, error: str, message: str) -> ChunkResult:
     bare = ChunkResult(chunk_id=objects.chunk_id, status="failed", error=error, message=message)
     rows = outcomes_of_chunk(objects._replace(result=bare))
-    exhausted = objects.candidates.head.exhausted if objects.candidates else ()
-    return bare.model_copy(update={"images": totals(rows), "exhausted": exhausted})
+    known: dict[str, object] = {"images": totals(rows)}
+    if objects.candidates is not None:
+        head = objects.candidates.head
+        known |= {"exhausted": head.exhausted, "unanswered": head.unanswered}
+    return bare.model_copy(update=known)
 
 
 async def give_up_all(

@@ -29,8 +29,17 @@ def kept(chunks: Iterable[ChunkRow]) -> int:
 
 
 def spent(chunks: Sequence[ChunkRow]) -> int:
-    """Candidates planned so far; those of a retried chunk are its retry's."""
-    return sum(chunk.range.size for chunk in counting(chunks))
+    """Candidates planned so far; those of a retried chunk are its retry's.
+
+    Not those whose searches could not be asked: nothing was spent on them.
+    """
+    return sum(chunk.range.size - _unasked(chunk) for chunk in counting(chunks))
+
+
+def _unasked(chunk: ChunkRow) -> int:
+    if chunk.unavailable:
+        return chunk.range.size
+    return sum(owed.limit for owed in chunk.unanswered)
 
 
 def images(chunks: Sequence[ChunkRow]) -> ImageTotals:

@@ -140,6 +140,24 @@ def plan_chunks(
     return Plan(tuple(chunks), moved)
 
 
+def pack(slices: Sequence[Slice], start: int, count: int, chunk_size: int) -> Plan:
+    """Chunks, numbered from `start` on, for the first `count` candidates of these slices."""
+    chunks: list[PlannedChunk] = []
+    left = list(slices)
+    for stretch in cut(start, min(count, sum(piece.limit for piece in slices)), chunk_size):
+        room, inside = stretch.size, []
+        while room:
+            piece = left.pop(0)
+            taken = min(room, piece.limit)
+            inside.append(piece.model_copy(update={"limit": taken}))
+            room -= taken
+            if taken < piece.limit:
+                rest = {"offset": piece.offset + taken, "limit": piece.limit - taken}
+                left.insert(0, piece.model_copy(update=rest))
+        chunks.append(PlannedChunk(stretch, tuple(inside)))
+    return Plan(tuple(chunks), ())
+
+
 def refill_size(*, missing: int, useful: int, tried: int, planned: int) -> int:
     """How many more candidates to ask for.
 

@@ -6,28 +6,28 @@ as a new chunk; what the old one kept stays, so it is not superseded. The verdic
 of a slice say whether it is worth another, so a run that gained nothing is not repeated; what fails
 again and again is bounded by the budget.
 
-Then, more candidates from where the searches stopped: unless the chunk that ended last was given up
-because its sources did not answer. The next stretch of the same searches would fare no better, each
-for minutes, until the budget is gone; a retry, once they answer, has the whole budget.
+Then, more candidates of the searches that can be asked (see `gaps.py`): chunks none of whose
+searches could be asked are retried, gaps are closed, and after that it goes on where the searches
+stopped. When all of them rest, the round closes: the next stretch of the same searches would fare
+no better, each for minutes. In the next round they are asked anew.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from pixcrawler.common.documents import Stream, Verdicts
+from pixcrawler.common.events import Slice
 from pixcrawler.common.outcomes import VALID, Outcome
-from pixcrawler.planner import facts, plan
+from pixcrawler.planner import facts, gaps, plan
 from pixcrawler.planner.facts import Reason
 from pixcrawler.planner.plan import Cursor
 from pixcrawler.planner.store import ChunkRow, Details, Held, JobRow, NewChunk
 
 NO_VALID_IMAGES = "no_valid_images"
 """The error of a chunk in which nothing at all is a valid image: a retry would not help."""
-
-
-SOURCE_UNAVAILABLE = "source_unavailable"
-"""The error of a chunk whose searches could not be asked, as the downloader names it."""
 
 
 class Unkept(NamedTuple):
@@ -99,12 +99,12 @@ def dry_streams(chunks: Sequence[ChunkRow], details: Mapping[str, Details]) -> f
     """Searches that have no more to give: as results said, or as an empty chunk shows."""
     said = {stream for detail in details.values() for stream in detail.exhausted}
     empty = (
-        Stream(source=piece.source, keyword=piece.keyword)
+        {gaps.stream_of(piece) for piece in details[chunk.chunk_id].slices}
+        - {owed.stream for owed in chunk.unanswered}
         for chunk in chunks
         if chunk.status == "completed" and chunk.images and chunk.images.candidates == 0
-        for piece in details[chunk.chunk_id].slices
     )
-    return frozenset(said.union(empty))
+    return frozenset(said.union(*empty))
 
 
 def plan_refill(
@@ -113,6 +113,9 @@ def plan_refill(
     cursors: Sequence[Cursor],
     details: Mapping[str, Details],
     lost: Mapping[str, int],
+    *,
+    since: datetime | None = None,
+    rest_s: float = math.inf,
 ) -> Refill:
     """What to plan next, within the budget.
 
@@ -122,32 +125,100 @@ def plan_refill(
         cursors: Where the searches go on.
         details: The slices of each chunk, and the searches found dry.
         lost: How many images completed chunks have lost (see `count_lost`), by chunk id.
+        since: When the round began; None: all chunks are of this round.
+        rest_s: Seconds after which searches that rest are worth a try where there are no others.
     """
     missing = job.max_images - facts.kept(chunks)
     if missing <= 0:
         return Refill((), tuple(cursors), "reached")
     planned = facts.spent(chunks)
     room = int(job.refill_factor * job.max_images) - planned
-    again = _run_again(chunks, details, lost, missing, room)
+    tired = gaps.resting(chunks, details, since)
+    rested = frozenset(
+        stream for stream, at in tired.items() if (job.now - at).total_seconds() >= rest_s
+    )
+    again = _run_again(chunks, details, lost, missing, room, resting=tired.keys())
     if again:
         return Refill(again, tuple(cursors), "budget")
     cursors = plan.mark_exhausted(cursors, dry_streams(chunks, details))
-    if not any(plan.rooms(cursors, job.urls)):
-        return Refill((), tuple(cursors), "budget" if any(lost.values()) else "exhausted")
-    if _sources_are_away(chunks):
-        return Refill((), tuple(cursors), "unavailable")
+    supply = _supply(job, chunks, cursors, details)
+    if not supply:
+        if not any(lost.values()):
+            return Refill((), cursors, "exhausted")
+        return Refill((), cursors, "unavailable" if tired else "budget")
+    awake = supply.without(tired.keys()) or supply.without(tired.keys() - rested)
+    if not awake:
+        return Refill((), cursors, "unavailable")
     useful, tried = facts.yielded(chunks)
     size = plan.refill_size(missing=missing, useful=useful, tried=tried, planned=planned)
     start = max((chunk.range.end + 1 for chunk in chunks), default=0)
-    more = plan.plan_chunks(cursors, start, max(min(size, room), 0), job.chunk_size, job.urls)
-    return Refill(tuple(NewChunk(*c) for c in more.chunks), more.cursors, "budget")
+    new, moved = _plan(job, awake, details, start=start, size=size, room=room)
+    at = {cursor.stream: cursor for cursor in moved}
+    return Refill(new, tuple(at.get(cursor.stream, cursor) for cursor in cursors), "budget")
 
 
-def _sources_are_away(chunks: Sequence[ChunkRow]) -> bool:
-    """Whether that is the latest that is known of them; a retried chunk is its retry's matter."""
-    ended = [chunk for chunk in facts.counting(chunks) if chunk.ended_at is not None]
-    last = max(ended, key=lambda chunk: (chunk.ended_at, chunk.index), default=None)
-    return last is not None and last.status == "failed" and last.error == SOURCE_UNAVAILABLE
+class _Supply(NamedTuple):
+    """Where candidates may come from: chunks to be retried, gaps, and searches with more to give.
+
+    `away` has the chunks with their searches.
+    """
+
+    away: tuple[tuple[ChunkRow, frozenset[Stream]], ...]
+    gaps: tuple[Slice, ...]
+    cursors: tuple[Cursor, ...]
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+    def without(self, resting: Collection[Stream]) -> "_Supply":
+        """What there is without these searches."""
+        return _Supply(
+            tuple(one for one in self.away if not one[1].issubset(resting)),
+            tuple(gap for gap in self.gaps if gaps.stream_of(gap) not in resting),
+            tuple(cursor for cursor in self.cursors if cursor.stream not in resting),
+        )
+
+
+def _supply(
+    job: JobRow,
+    chunks: Sequence[ChunkRow],
+    cursors: Sequence[Cursor],
+    details: Mapping[str, Details],
+) -> _Supply:
+    rooms = plan.rooms(cursors, job.urls)
+    away = (
+        (chunk, frozenset(map(gaps.stream_of, details[chunk.chunk_id].slices)))
+        for chunk in gaps.unavailable(chunks)
+    )
+    return _Supply(
+        tuple(away),
+        gaps.gaps(chunks, details),
+        tuple(cursor for cursor, left in zip(cursors, rooms, strict=True) if left),
+    )
+
+
+def _plan(
+    job: JobRow,
+    supply: _Supply,
+    details: Mapping[str, Details],
+    *,
+    start: int,
+    size: int,
+    room: int,
+) -> tuple[tuple[NewChunk, ...], tuple[Cursor, ...]]:
+    """About `size` candidates, `room` at most, what is owed first; and the cursors after them."""
+    new: list[NewChunk] = []
+    for chunk, _ in supply.away:
+        if size > 0 and chunk.range.size <= room:
+            new.append(NewChunk(chunk.range, details[chunk.chunk_id].slices, chunk.chunk_id))
+            size -= chunk.range.size
+            room -= chunk.range.size
+    left = max(min(size, room), 0)
+    owed = plan.pack(supply.gaps, start, left, job.chunk_size).chunks
+    taken = sum(chunk.range.size for chunk in owed)
+    more = plan.plan_chunks(supply.cursors, start + taken, left - taken, job.chunk_size, job.urls)
+    new += [NewChunk(*chunk) for chunk in (*owed, *more.chunks)]
+    return tuple(new), more.cursors
 
 
 def _run_again(
@@ -156,6 +227,8 @@ def _run_again(
     lost: Mapping[str, int],
     missing: int,
     room: int,
+    *,
+    resting: Collection[Stream],
 ) -> tuple[NewChunk, ...]:
     """Chunks that have lost images, those with the most first, until what is missing is covered."""
     again: list[NewChunk] = []
@@ -163,8 +236,10 @@ def _run_again(
         found = lost.get(chunk.chunk_id, 0)
         if missing <= 0 or not found:
             break
-        if chunk.range.size <= room:
-            again.append(NewChunk(chunk.range, details[chunk.chunk_id].slices))
+        slices = details[chunk.chunk_id].slices
+        rests = not set(resting).isdisjoint(map(gaps.stream_of, slices))
+        if chunk.range.size <= room and not rests:
+            again.append(NewChunk(chunk.range, slices))
             missing -= found
             room -= chunk.range.size
     return tuple(again)

@@ -270,7 +270,15 @@ async def _refill_or_close(
     suspects = refill.suspects(chunks, details)
     if suspects and known.chunks != len(chunks):
         return Seen(read=suspects, chunks=len(chunks))
-    more = refill.plan_refill(job, chunks, book.cursors, details, known.lost)
+    more = refill.plan_refill(
+        job,
+        chunks,
+        book.cursors,
+        details,
+        known.lost,
+        since=book.opened_at,
+        rest_s=tools.policy.source_rest_s,
+    )
     if not more.chunks:
         return await _close(connection, tools, case, more.reason)
     made = await _insert(connection, job, chunks, more.chunks)

@@ -22,6 +22,9 @@ class Settings(ResourceSettings, StageSettings):
     chunk_deadline_s: float = Field(default=900.0, gt=0)
     """Seconds without a sign of life after which a chunk is planned again; doubles each time, so
     that an outage does not fail healthy jobs."""
+    source_rest_s: float = Field(default=300.0, ge=0)
+    """Seconds for which nothing is planned of a search that could not be asked, where no other can
+    give candidates; asked for earlier than that, the round closes as `unavailable`."""
     planner_tick_s: float = Field(default=1.0, gt=0)
     """Seconds between looks at the queue and the deadlines; an event in this process wakes the
     planner at once, so this is how late it hears of what another replica did."""

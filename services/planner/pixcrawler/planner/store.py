@@ -14,7 +14,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.common import ids
-from pixcrawler.common.documents import ChunkResult, Stream
+from pixcrawler.common.documents import ChunkResult, Stream, Unanswered
 from pixcrawler.common.events import ImageTotals, JobFacts, Slice, Value
 from pixcrawler.common.ranges import Range
 from pixcrawler.planner import history
@@ -22,6 +22,8 @@ from pixcrawler.planner.history import Steps
 from pixcrawler.planner.plan import Cursor
 
 OPEN = ("pending", "processing")
+SOURCE_ERRORS = frozenset({"source_unavailable", "source_refused"})
+"""Errors of a chunk none of whose searches could be asked, as the downloader names them."""
 
 
 class JobRow(Value):
@@ -61,11 +63,18 @@ class ChunkRow(Value):
     range: Range
     images: ImageTotals | None
     ended_at: datetime | None
+    unanswered: tuple[Unanswered, ...] = ()
 
     @property
     def open(self) -> bool:
         """Whether it has not ended."""
         return self.status in OPEN
+
+    @property
+    def unavailable(self) -> bool:
+        """Whether it was given up because none of its searches could be asked."""
+        resolved = self.images is not None and self.images.candidates > 0
+        return self.status == "failed" and self.error in SOURCE_ERRORS and not resolved
 
 
 class Book(Value):
@@ -136,7 +145,7 @@ async def chunks(connection: AsyncConnection, job_id: str) -> tuple[ChunkRow, ..
     found = await connection.execute(
         text("""
             SELECT chunk_id, chunk_index, status, attempt, retry_of, error, image_range, images,
-                   ended_at
+                   ended_at, unanswered
             FROM job_chunks WHERE job_id = :job_id ORDER BY chunk_index"""),
         {"job_id": job_id},
     )
@@ -154,6 +163,7 @@ def _chunk(row: RowMapping) -> ChunkRow:
         range=Range(row["image_range"]["start"], row["image_range"]["end"]),
         images=row["images"] and ImageTotals.model_validate(row["images"]),
         ended_at=row["ended_at"],
+        unanswered=row["unanswered"] or (),
     )
 
 
@@ -235,11 +245,12 @@ async def end_chunks(
             UPDATE job_chunks AS chunk
             SET status = ended.status, error = ended.error, error_message = ended.error_message,
                 images = ended.images, archive = ended.archive, exhausted = ended.exhausted,
+                unanswered = ended.unanswered,
                 attempts = ended.attempts, not_before = NULL,
                 ended_at = clock_timestamp(), updated_at = clock_timestamp()
             FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS ended
                 (chunk_id text, status text, error text, error_message text, images jsonb,
-                 archive jsonb, exhausted jsonb, attempts jsonb)
+                 archive jsonb, exhausted jsonb, unanswered jsonb, attempts jsonb)
             WHERE chunk.chunk_id = ended.chunk_id AND chunk.status IN ('pending', 'processing')
             RETURNING chunk.chunk_id,
                       extract(epoch FROM chunk.ended_at - chunk.admitted_at)::float AS seconds"""),
@@ -266,6 +277,7 @@ def _ended(result: ChunkResult, row: RowMapping) -> dict[str, Any]:
         "images": document["images"],
         "archive": document["archive"],
         "exhausted": document["exhausted"],
+        "unanswered": document["unanswered"] or None,
         "attempts": history.dump(steps),
     }
 

@@ -24,6 +24,7 @@ class Policy:
     backoff_s: float = 2.0
     backoff_max_s: float = 120.0
     deadline_s: float = 900.0
+    source_rest_s: float = 300.0
 
     def backoff(self, retry: int) -> float:
         """Seconds before the `retry`-th retry (from 0): doubles, with a quarter of jitter."""
@@ -44,6 +45,7 @@ def policy_from(settings: Settings) -> Policy:
         backoff_s=settings.chunk_backoff_s,
         backoff_max_s=settings.chunk_backoff_max_s,
         deadline_s=settings.chunk_deadline_s,
+        source_rest_s=settings.source_rest_s,
     )
 
 

@@ -115,6 +115,7 @@ async def _pack_and_decide(
         images=verdicts.head.images,
         archive=archive,
         exhausted=candidates.head.exhausted,
+        unanswered=candidates.head.unanswered,
     )
     if await decide(context, blobs, names.result(chunk), result.model_dump_json().encode()):
         count(result.images)

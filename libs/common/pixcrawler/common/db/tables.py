@@ -129,6 +129,7 @@ job_chunks = Table(
     Column("images", JSONB),  # events.ImageTotals, once it has ended
     Column("archive", JSONB),  # documents.StoredFile
     Column("exhausted", JSONB),  # [documents.Stream]
+    Column("unanswered", JSONB),  # [documents.Unanswered]; null: everything was answered
     Column("attempts", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("ended_at", DateTime(timezone=True)),
     _now("created_at"),
