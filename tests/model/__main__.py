@@ -1,7 +1,8 @@
 """Long runs of the models: `python -m tests.model --schedules 100000 --seed 1`.
 
 `--without RULE` switches a rule off and tells the shortest schedule that breaks a law; `--show
-SEED` tells one schedule step by step; `--rules` lists the rules.
+SEED` tells one schedule step by step; `--rules` lists the rules. `--model handlers` runs the real
+handlers, 30 schedules a second; without it both abstract models run, 1,500 a second.
 """
 
 import argparse
@@ -10,8 +11,8 @@ import time
 from functools import partial
 from multiprocessing import Pool
 
-from tests.model.rules import names_of, says
-from tests.model.running import MODELS, Figures, Model, model_of, one, shortest, story
+from tests.model.rules import ChunkRules, JobRules, says
+from tests.model.running import CHUNKS, JOBS, MODELS, Figures, Model, model_of, one, shortest, story
 
 
 def tell(line: str) -> None:
@@ -24,16 +25,23 @@ def main() -> int:
     asked = _arguments()
     if asked.rules:
         for model in MODELS:
-            for name in names_of(model.rules):
-                tell(f"{model.name:7} {name:24} {says(model.rules, name)}")
+            for name in model.rules:
+                tell(f"{model.name:8} {name:24} {_says(name)}")
         return 0
-    models = [model_of(asked.without)] if asked.without else list(MODELS)
-    models = [model for model in models if asked.model in {"all", model.name}]
+    models = [m for m in MODELS if asked.model == m.name]
+    if asked.model == "all":
+        models = [model_of(asked.without)] if asked.without else [CHUNKS, JOBS]
     if asked.show is not None:
         tell("\n\n".join(story(model, asked.show, asked.without) for model in models))
         return 0
     bad = sum(_run(model, asked) for model in models)
     return int(bool(bad) and not asked.without)
+
+
+def _says(name: str) -> str:
+    """A rule in words."""
+    rules = ChunkRules if name in CHUNKS.rules else JobRules
+    return says(rules, name)
 
 
 def _arguments() -> argparse.Namespace:

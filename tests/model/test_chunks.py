@@ -4,11 +4,10 @@ import os
 
 import pytest
 
-from tests.model.rules import ChunkRules, names_of, says
-from tests.model.running import broken, model_of, story
+from tests.model.rules import ChunkRules, says
+from tests.model.running import CHUNKS, broken, story
 
-SCHEDULES = int(os.environ.get("PIXCRAWLER_TEST_MODEL_SCHEDULES", "30000"))
-MODEL = model_of("write_once")
+SCHEDULES = int(os.environ.get("PIXCRAWLER_TEST_MODEL_SCHEDULES", "25000"))
 
 BREAKS = {
     "write_once": "what is decided never changes",
@@ -40,19 +39,19 @@ BREAKS = {
 def test_the_promise_is_kept(part: int) -> None:
     """Whatever crashes, sleeps, comes again or late, every law of a job's chunks holds."""
     seeds = range(part * SCHEDULES // 6, (part + 1) * SCHEDULES // 6)
-    for world in broken(MODEL, seeds):
-        pytest.fail(story(MODEL, world.seed))
+    for world in broken(CHUNKS, seeds):
+        pytest.fail(story(CHUNKS, world.seed))
 
 
 def test_every_rule_is_tried() -> None:
     """No rule of the model is without its proof."""
-    assert list(BREAKS) == list(names_of(ChunkRules))
+    assert list(BREAKS) == list(CHUNKS.rules)
 
 
 @pytest.mark.parametrize("rule", BREAKS)
 def test_every_rule_is_needed(rule: str) -> None:
     """Without the rule some schedule breaks the law that stands beside it."""
-    for world in broken(MODEL, range(20_000), off=rule):
+    for world in broken(CHUNKS, range(20_000), off=rule):
         if BREAKS[rule] in world.broken:
             return
     pytest.fail(f"{BREAKS[rule]!r} holds without {rule} ({says(ChunkRules, rule)})")
@@ -60,6 +59,6 @@ def test_every_rule_is_needed(rule: str) -> None:
 
 def test_a_schedule_can_be_told() -> None:
     """The same seed is the same schedule, and its story names the broken law."""
-    told = story(MODEL, 0, "effect_before_event")
-    assert told == story(MODEL, 0, "effect_before_event")
+    told = story(CHUNKS, 0, "effect_before_event")
+    assert told == story(CHUNKS, 0, "effect_before_event")
     assert "!! no input is missing" in told

@@ -4,11 +4,10 @@ import os
 
 import pytest
 
-from tests.model.rules import JobRules, names_of, says
-from tests.model.running import broken, model_of, story
+from tests.model.rules import JobRules, says
+from tests.model.running import JOBS, broken, story
 
-SCHEDULES = int(os.environ.get("PIXCRAWLER_TEST_MODEL_SCHEDULES", "30000"))
-MODEL = model_of("job_locked")
+SCHEDULES = int(os.environ.get("PIXCRAWLER_TEST_MODEL_SCHEDULES", "25000"))
 
 BREAKS = {
     "stray_archives_swept": "a failed chunk has no archive",
@@ -50,19 +49,19 @@ BREAKS = {
 def test_the_promise_is_kept(part: int) -> None:
     """Whatever crashes, sleeps, comes again, late or never, every law of two jobs holds."""
     seeds = range(part * SCHEDULES // 6, (part + 1) * SCHEDULES // 6)
-    for world in broken(MODEL, seeds):
-        pytest.fail(story(MODEL, world.seed))
+    for world in broken(JOBS, seeds):
+        pytest.fail(story(JOBS, world.seed))
 
 
 def test_every_rule_is_tried() -> None:
     """No rule of the model is without its proof."""
-    assert list(BREAKS) == list(names_of(JobRules))
+    assert list(BREAKS) == list(JOBS.rules)
 
 
 @pytest.mark.parametrize("rule", BREAKS)
 def test_every_rule_is_needed(rule: str) -> None:
     """Without the rule some schedule breaks the law that stands beside it."""
-    for world in broken(MODEL, range(20_000), off=rule):
+    for world in broken(JOBS, range(20_000), off=rule):
         if BREAKS[rule] in world.broken:
             return
     pytest.fail(f"{BREAKS[rule]!r} holds without {rule} ({says(JobRules, rule)})")

@@ -37,7 +37,6 @@ class Rules:
     """What can be switched off here."""
 
     job_locked: bool = True
-    empty_claims_marked: bool = True
     claims_released: bool = True
 
 
@@ -240,8 +239,7 @@ class Transaction:
 
     def mark(self, values: Mapping[str, Any]) -> Answer:
         """`_MARK`."""
-        if self._claims or self._rows.rules.empty_claims_marked:
-            self._marks[values["chunk"]] = values["job"]
+        self._marks[values["chunk"]] = values["job"]
         return Answer([], 1)
 
 
@@ -273,6 +271,9 @@ def _selected(rows: Rows, statement: Any) -> list[Any]:
     job = rows.jobs.get(statement.whereclause.right.value)
     if job is None:
         return []
-    gone: dict[str, Any] = {"cancelled_at": job.cancelled or None, "deleted_at": job.deleted or None}
+    gone: dict[str, Any] = {
+        "cancelled_at": job.cancelled or None,
+        "deleted_at": job.deleted or None,
+    }
     kept = {name: value for name, value in job if name not in {"cancelled", "deleted"}}
     return [kept | gone]

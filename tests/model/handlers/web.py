@@ -87,4 +87,3 @@ def decide(data: bytes, limits: Limits, *, heavy: object = None) -> Decision:
         phash=int(data.removeprefix(PREFIX)),
         sha256=hashlib.sha256(data).digest(),
     )
-

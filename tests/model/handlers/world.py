@@ -9,8 +9,8 @@ sleep, before any effect: a read, a creation, a statement, a commit, an event.
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -33,6 +33,7 @@ from pixcrawler.common.events import (
     JobFacts,
     JobFinished,
     JobPlanned,
+    JobStatus,
     Slice,
 )
 from pixcrawler.common.ids import chunk_id, parse_chunk_id
@@ -59,6 +60,7 @@ WANTED = 5
 CHUNKS = 14
 RETRIES = 2
 TAKEBACKS = 5
+_NOWHERE = RecordRef("", 0, 0, 0)
 _WHEN = datetime(2024, 1, 1, tzinfo=UTC)
 
 READERS: dict[type[Event], str] = {
@@ -71,7 +73,7 @@ READERS: dict[type[Event], str] = {
     JobCancelled: "planner",
 }
 
-OFF = ("write_once", "job_locked", "empty_claims_marked", "claims_released", "result_ends_chunk")
+OFF = ("write_once", "job_locked", "claims_released", "result_ends_chunk")
 """Rules that can be switched off around the real handlers."""
 
 
@@ -92,7 +94,7 @@ class Hand:
     world: "HandlerWorld"
     attempt: int
     watched: bool
-    record: RecordRef = RecordRef("", 0, 0, 0)
+    record: RecordRef = _NOWHERE
     worker: str = "w"
     source: str = "/w"
     traceparent: str = ""
@@ -124,7 +126,7 @@ class HandlerWorld(World):
         self.chaos = self.pick((0, 6, 12, 20))
         self.off = off
         rules = Rules()
-        if off in {"job_locked", "empty_claims_marked", "claims_released"}:
+        if off in {"job_locked", "claims_released"}:
             rules = replace(rules, **{off: False})
         self.rows = Rows(rules)
         self.blobs = MemoryBlobs(self._created, write_once=off != "write_once")
@@ -203,9 +205,7 @@ class HandlerWorld(World):
         self.loops[steps] = loop
         return steps
 
-    def _run(
-        self, loop: Loop, work: Callable[[], Coroutine[Any, Any, Sequence[Event]]]
-    ) -> Steps:
+    def _run(self, loop: Loop, work: Callable[[], Coroutine[Any, Any, Sequence[Event]]]) -> Steps:
         for event in (yield from process(loop, work)):
             yield
             self.publish(event)
@@ -222,6 +222,9 @@ class HandlerWorld(World):
         except GiveUp as error:
             assert isinstance(event, ChunkEvent)
             return (self._failure(event, error),)
+        except Exception as error:  # noqa: BLE001 - whatever nobody thought of
+            self.breaks(f"a handler ends with an answer or a signal, not with {error!r}")
+            return ()
 
     def _failure(self, event: ChunkEvent, error: GiveUp) -> ChunkFailed:
         if error.error == "input_missing":
@@ -354,11 +357,11 @@ class HandlerWorld(World):
             self.plan()
             return
         failed = [c for c in self.planned if c not in done]
-        status = "completed" if kept >= WANTED else "incomplete" if kept else "failed"
+        status: JobStatus = "completed" if kept >= WANTED else "incomplete" if kept else "failed"
         self.closing = JobFacts(
             round=1,
             closed_round=1,
-            status=status if job.wanted else "cancelled",  # type: ignore[arg-type]
+            status=status if job.wanted else "cancelled",
             reason="reached",
             total_chunks=len(self.planned),
             completed=_ranges(done),

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pixcrawler.common import chunks
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.context import Context
+from pixcrawler.common.errors import BlobNotFound, Retry
 from pixcrawler.common.events import ChunkDownloaded, ChunkPlanned, Event
 from pixcrawler.common.jobs import Job
 from pixcrawler.downloader.candidates import Sources, pinned
@@ -35,7 +36,12 @@ async def handle_chunk_planned(
     """
     job = await chunks.open_chunk(engine, blobs, event.chunk_id)
     candidates = await pinned(event.chunk_id, event.slices, sources(job), context, blobs)
-    tally = await parts.complete(event.chunk_id, candidates.items, context)
+    try:
+        tally = await parts.complete(event.chunk_id, candidates.items, context)
+    except BlobNotFound as missing:
+        # A part went away while it was read: whoever ended the chunk has removed its staging.
+        await chunks.open_chunk(engine, blobs, event.chunk_id)
+        raise Retry(f"{missing.name} went away", error="input_missing") from missing
     return [
         ChunkDownloaded(
             chunk_id=event.chunk_id,
