@@ -9,7 +9,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint unit test demo up bench
+.PHONY: help setup lock lint unit test demo up bench chaos
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ up: $(READY) ## standalone mode until Ctrl-C
 
 bench: $(READY) ## the benchmarks, side by side with their references
 	@for each in bench/[a-z]*.py; do name=$$(basename $$each .py); echo "== $$name"; $(VENV)/bin/python -m bench.$$name || exit 1; done
+
+chaos: $(READY) ## jobs under kills, outages and replays for a night, held against the promise [SECONDS=… SEED=…]
+	@$(VENV)/bin/python -m tests.chaos --seconds $(or $(SECONDS),28800) $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 unit: $(READY) ## the unit tests alone, in seconds
 	@$(PYTEST) -q tests/unit

@@ -128,8 +128,8 @@ async def _consumer(servers: str) -> AsyncIterator[AIOKafkaConsumer]:
         # Not seek_to_beginning: a reset to the end that is on its way may come after it.
         auto_offset_reset="earliest",
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         await consumer.stop()

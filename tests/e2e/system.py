@@ -24,7 +24,7 @@ from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.standalone import Program, Status, UpOptions, temporary
 from pixcrawler.standalone import options as up_options
 from pixcrawler.standalone.paths import Paths
-from pixcrawler.standalone.state import read_state
+from pixcrawler.standalone.state import ComponentState, read_state
 from pixcrawler.standalone.status import probe
 from tests.e2e import records
 from tests.e2e.background import Background
@@ -136,7 +136,9 @@ class System:
 
     def fetch(self, job_id: str, folder: Path) -> Path:
         """The dataset, as users fetch it."""
-        download.fetch(self.api, job_id, folder)
+        # A client of its own: one that could not fetch something asks for nothing more.
+        with Api(self.api.url, self.key, patience_s=60.0) as api:
+            download.fetch(api, job_id, folder)
         return folder
 
     def archives(self, job_id: str) -> dict[int, str]:
@@ -237,14 +239,15 @@ class System:
         """How everything is."""
         return self._background.run(probe(self.data_dir))
 
-    def processes(self, service: str) -> dict[str, int]:
-        """Processes that run now of a service, of `kafka` or of `postgres`, by replica.
-
-        Asks none of them.
-        """
+    def components(self) -> tuple[ComponentState, ...]:
+        """What the supervisor keeps running. Asks none of them."""
         state = read_state(Paths(self.data_dir))
         assert state is not None
-        found = {c.name: c.process for c in state.components if c.service == service}
+        return state.components
+
+    def processes(self, service: str) -> dict[str, int]:
+        """Processes that run now of a service, of `kafka` or of `postgres`, by replica."""
+        found = {c.name: c.process for c in self.components() if c.service == service}
         return {name: each.pid for name, each in found.items() if each is not None and each.alive}
 
     def pids(self, service: str) -> list[int]:
