@@ -48,6 +48,7 @@ def settings(database: str, **others: object) -> Settings:
         "fetch_max_bytes": 2_000_000,
         "fetch_backoff_s": 0.01,
         "fetch_backoff_max_s": 0.05,
+        "breaker_recovery_s": 0.2,
         "contact": "tests@example.org",
     }
     return Settings.model_validate(values | others)

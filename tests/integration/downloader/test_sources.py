@@ -11,10 +11,13 @@ import pytest
 from aiohttp import web
 
 from pixcrawler.common.errors import GiveUp, Retry
+from pixcrawler.downloader.breakers import Terms
+from pixcrawler.downloader.sources import Away
 from pixcrawler.downloader.sources.commons import Commons
 from pixcrawler.downloader.sources.openverse import Openverse
 from pixcrawler.downloader.sources.web import Asker
 from pixcrawler.miniweb.plans import Plan
+from pixcrawler.miniweb.server import Mood
 from pixcrawler.miniweb.site import hosting
 from tests.integration.downloader.web import Web, serving
 
@@ -274,3 +277,105 @@ async def test_searches_that_hiccup_are_asked_again() -> None:
         pages = await asyncio.gather(first.search(keyword, 0, 100), second.search(keyword, 0, 100))
     assert {found.url for page in pages for found in page.candidates} == set(site.truth)
     assert all(page.exhausted for page in pages)
+
+
+@asynccontextmanager
+async def resting(wait_s: float = 5.0) -> AsyncIterator[Asker]:
+    """An asker that leaves its service alone after two failures, for a moment."""
+    async with aiohttp.ClientSession() as session:
+        yield Asker(
+            "openverse",
+            session,
+            unlimited,
+            wait_s=wait_s,
+            deadline_s=5.0,
+            rests=Terms(failures=2, recovery_s=0.4),
+        )
+
+
+async def test_a_service_that_fails_rests_and_is_tried_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After two failures nobody asks; then one question tells; then all goes on."""
+    monkeypatch.setattr("pixcrawler.downloader.sources.web._pause", lambda _: 0.0)
+    async with serving() as site, resting() as asker:
+        site.page("/v1/images/", b"", status=503)
+        source = Openverse(asker, site.url(""))
+        for _ in range(3):
+            with pytest.raises(Away, match=r"^openverse cannot answer now \(503\)$") as away:
+                await source.search("red panda", 0, 20)
+            assert away.value.final
+            assert away.value.rest_s is not None
+            assert 0 < away.value.rest_s <= 0.4
+        assert site.hits["/v1/images/"] == 2
+        await asyncio.sleep(away.value.rest_s or 0.4)
+        with pytest.raises(Away):
+            await asyncio.gather(*(source.search("red panda", 0, 20) for _ in range(5)))
+        assert site.hits["/v1/images/"] == 3
+        openverse(site, 40)
+        await asyncio.sleep(0.4)
+        assert len((await source.search("red panda", 0, 40)).candidates) == 40
+
+
+async def test_words_for_people() -> None:
+    """A source that cannot be reached is told in words, without names of exceptions."""
+    async with resting() as asker:
+        for url, said in (
+            ("http://127.0.0.1:1", "the connection was refused"),
+            ("http://no-such-source.invalid", "no DNS answer for no-such-source.invalid"),
+        ):
+            with pytest.raises(Away) as away:
+                await Openverse(asker, url).search("red panda", 0, 20)
+            assert str(away.value) == f"openverse cannot be reached ({said})"
+            await asyncio.sleep(away.value.rest_s or 0.0)
+
+
+async def test_a_named_time_is_kept_by_all_questions() -> None:
+    """Told to come back in an hour, the service is not asked again, whatever the question."""
+    async with serving() as site, asking("openverse") as asker:
+        site.page("/v1/images/", b"{}", status=429, Retry_After="3600")
+        source = Openverse(asker, site.url(""))
+        with pytest.raises(Away, match=r"asks for patience \(429, for 60 min\)") as first:
+            await source.search("red panda", 0, 20)
+        with pytest.raises(Away, match="no quota left for us for 60 min") as second:
+            await source.search("black cat", 0, 20)
+        assert (first.value.final, second.value.final) == (True, True)
+        assert site.hits["/v1/images/"] == 1
+
+
+async def test_patience_ends_without_a_breaker_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that leaves question after question unanswered is given up on in the end."""
+    monkeypatch.setattr("pixcrawler.downloader.sources.web._pause", lambda _: 0.0)
+    async with serving() as site, aiohttp.ClientSession() as session:
+        site.page("/v1/images/", b"", status=503)
+        asker = Asker(
+            "openverse",
+            session,
+            unlimited,
+            wait_s=5.0,
+            deadline_s=5.0,
+            patience=2,
+            rests=Terms(failures=1000),
+        )
+        finals = []
+        for _ in range(3):
+            with pytest.raises(Away) as away:
+                await Openverse(asker, site.url("")).search("red panda", 0, 20)
+            finals.append(away.value.final)
+    assert finals == [False, True, True]
+
+
+async def test_a_search_in_a_mood() -> None:
+    """The miniature web's searches can be away, or have nothing left for us, and be well again."""
+    async with hosting(Plan((("photo", 8),))) as (site, server), resting(wait_s=0.5) as asker:
+        source = Openverse(asker, site.env["PIXCRAWLER_SOURCE_OPENVERSE_URL"])
+        server.moods["openverse"] = Mood("spent", 1)
+        with pytest.raises(Away, match="asks for patience"):
+            await source.search(site.keywords[0], 0, 20)
+        server.moods["openverse"] = Mood("away")
+        await asyncio.sleep(1.1)
+        with pytest.raises(Away, match="cannot be reached"):
+            await source.search(site.keywords[0], 0, 20)
+        server.moods.clear()
+        await asyncio.sleep(0.5)
+        assert (await source.search(site.keywords[0], 0, 20)).candidates

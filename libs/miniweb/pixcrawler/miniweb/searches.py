@@ -89,6 +89,15 @@ def openverse_headers(requests: int) -> dict[str, str]:
     }
 
 
+def spent_headers(wait_s: int) -> dict[str, str]:
+    """What it says when nothing is left of a quota for so many seconds."""
+    return {
+        "Retry-After": str(wait_s),
+        "X-RateLimit-Limit-anon_sustained": f"{max(1, 86_400 // max(1, wait_s))}/day",
+        "X-RateLimit-Available-anon_sustained": "0",
+    }
+
+
 def openverse_throttled(wait_s: int) -> SearchAnswer:
     """What it says when there were too many."""
     words = f"Request was throttled. Expected available in {wait_s} second."

@@ -24,9 +24,21 @@ Answering = Callable[[int, web.BaseRequest], Awaitable[web.StreamResponse]]
 HOME = "127.0.0.1"
 FORBIDDEN = "127.0.0.2"
 CONTROL = "/_miniweb/"
-"""On the port of the Openverse search: `state` answers what was recorded, `reset` forgets it."""
+"""On the port of the Openverse search: `state` answers what was recorded, `reset` forgets it,
+`mood?source=openverse&mood=away` lets a search be as in `Mood`, for `wait_s` by its own word."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mood:
+    """How a search is: `well`, `away` (connections end without an answer), or `spent`.
+
+    Spent: 429 and that nothing is left of its quota, for `wait_s` seconds.
+    """
+
+    name: str = "well"
+    wait_s: int = 3600
 
 
 @dataclass(slots=True)
@@ -75,6 +87,7 @@ class Server:
         self.records = Records()
         self._asked: Counter[tuple[int, str]] = Counter()
         self._failed: Counter[str] = Counter()
+        self.moods: dict[str, Mood] = {}
 
     async def media(self, port: int, request: web.BaseRequest) -> web.StreamResponse:
         """Answers on a media host."""
@@ -92,6 +105,8 @@ class Server:
             if request.path.rstrip("/") != "/v1/images":
                 return web.json_response({"detail": "Not found."}, status=404)
             self.records.searches["openverse"] += 1
+            if (poor := self._poorly("openverse", request)) is not None:
+                return poor
             answer = self._openverse(request, f"http://{HOME}:{port}")
             headers = searches.openverse_headers(self.records.searches["openverse"])
             if answer.status == 429:
@@ -106,6 +121,8 @@ class Server:
             if not searches.names_a_contact(request.headers.get("User-Agent", "")):
                 return web.Response(status=403, text=searches.USER_AGENT_REFUSAL)
             self.records.searches["commons"] += 1
+            if (poor := self._poorly("commons", request)) is not None:
+                return poor
             if self._hiccup("commons"):
                 return web.Response(status=503, text="upstream connect error")
             params = dict(request.query)
@@ -117,6 +134,19 @@ class Server:
         if self._hiccup("openverse"):
             return searches.openverse_throttled(1)
         return searches.openverse(self.web.hits, request.query, origin)
+
+    def _poorly(self, source: str, request: web.BaseRequest) -> web.Response | None:
+        """What a search says, or does not say, that is not well."""
+        mood = self.moods.get(source, Mood())
+        if mood.name == "away":
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+        if mood.name == "spent":
+            words = searches.openverse_throttled(mood.wait_s)
+            headers = searches.spent_headers(mood.wait_s)
+            return web.json_response(words.body, status=words.status, headers=headers)
+        return None
 
     def _hiccup(self, source: str) -> bool:
         self._failed[source] += 1
@@ -135,6 +165,10 @@ class Server:
     def _control(self, request: web.BaseRequest) -> web.Response:
         if request.path == f"{CONTROL}reset":
             self.records.forget()
+        if request.path == f"{CONTROL}mood":
+            asked = request.query
+            mood = Mood(asked["mood"], int(asked.get("wait_s", Mood().wait_s)))
+            self.moods[asked["source"]] = mood
         return web.json_response(self.records.as_json())
 
     async def trespass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

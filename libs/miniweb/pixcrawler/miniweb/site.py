@@ -48,6 +48,10 @@ class Site:
         """Forgets what was recorded. Blocking, likewise."""
         _get(f"{self.address}{CONTROL}reset")
 
+    def set_mood(self, source: str, mood: str, wait_s: int = 3600) -> None:
+        """Let a search be `well`, `away` or `spent`; see `server.Mood`. Blocking, likewise."""
+        _get(f"{self.address}{CONTROL}mood?source={source}&mood={mood}&wait_s={wait_s}")
+
     def write_urls(self, path: Path) -> None:
         """All URLs, one a line, for a job that is given a list."""
         path.write_text("".join(f"{url}\n" for url in self.truth))

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from pixcrawler.downloader.guard import Blocked
 
 SERVER_ERRORS = 500
 CLIENT_ERRORS = 400
-PASSING = frozenset({408, 425, 429})
+TOO_MANY = 429
+PASSING = frozenset({408, 425, TOO_MANY})
 """4xx answers that may be different later: Request Timeout, Too Early, Too Many Requests."""
 
 _LOCAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -56,8 +58,36 @@ def from_error(error: Exception) -> Failure:
         raise Retry(f"no connection can be made: {cause}", error="connections") from error
     if isinstance(error, asyncio.TimeoutError):
         return Failure(Outcome.TIMEOUT, "no byte in time", again=True)
-    text = f"{type(cause).__name__}: {cause}".removesuffix(": ")
-    return Failure(Outcome.NETWORK_ERROR, text[:300], again=_passing(error, cause))
+    return Failure(Outcome.NETWORK_ERROR, words(error)[:300], again=_passing(error, cause))
+
+
+def words(error: BaseException) -> str:
+    """Why there was no answer, for people."""
+    cause = getattr(error, "os_error", None) or error
+    host = str(getattr(error, "host", None) or "the host")
+    if isinstance(cause, socket.gaierror) or isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"no DNS answer for {host}"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the certificate of {host} is not valid: {cause.verify_message}"
+    for kinds, said in _WORDS:
+        if isinstance(cause, kinds):
+            return said
+    if isinstance(cause, ssl.SSLError):
+        return f"{host} does not speak TLS as it should: {cause.reason or cause}"
+    if isinstance(cause, OSError) and cause.errno:
+        return f"{host} cannot be connected to: {os.strerror(cause.errno).lower()}"
+    return f"{type(cause).__name__}: {cause}".removesuffix(": ")
+
+
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "no answer in time"),
+    (ConnectionRefusedError, "the connection was refused"),
+    (ConnectionResetError, "the connection was reset"),
+    (BrokenPipeError, "the connection was reset"),
+    (aiohttp.ServerDisconnectedError, "the connection was closed before an answer"),
+    (aiohttp.ClientPayloadError, "the connection broke before the answer was complete"),
+)
+"""More special kinds first."""
 
 
 def _passing(error: Exception, cause: BaseException) -> bool:

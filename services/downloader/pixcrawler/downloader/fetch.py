@@ -1,9 +1,9 @@
 """One candidate: from its URL to its bytes, or to the reason why there are none.
 
 A candidate has up to `tries` tries; a try follows redirects, each hop within the budget of its
-host; whoever may not be asked is not asked. `PIXCRAWLER_FETCH_DEADLINE_S` bounds what a try spends
-on its requests (waiting for a host's budget is politeness, and decides nothing). Whatever happens,
-the answer has exactly one outcome, or bytes.
+host; whoever may not be asked is not asked, and who rests is asked later (`hosts.py`).
+`PIXCRAWLER_FETCH_DEADLINE_S` bounds what a try spends on its requests (waiting for a host is
+politeness, and decides nothing). Whatever happens, the answer has exactly one outcome, or bytes.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from pixcrawler.common import metrics
 from pixcrawler.common.documents import Fetched
 from pixcrawler.common.errors import Signal
 from pixcrawler.common.outcomes import Outcome
-from pixcrawler.downloader import robots
+from pixcrawler.downloader import breakers, robots
 from pixcrawler.downloader.budgets import Budgets
 from pixcrawler.downloader.failures import (
     CLIENT_ERRORS,
@@ -36,6 +36,7 @@ from pixcrawler.downloader.failures import (
     from_error,
 )
 from pixcrawler.downloader.guard import Guard, GuardedResolver
+from pixcrawler.downloader.hosts import Hosts, Waits
 from pixcrawler.downloader.inflate import Inflater
 from pixcrawler.downloader.spool import Body, Spooler
 
@@ -137,6 +138,7 @@ class Fetcher:
         product: Our product token.
         robots_ttl_s: Seconds for which a robots.txt stands.
         robots_failure_ttl_s: Seconds for which it stands that one could not be had.
+        rests: When a host that fails is left alone, and for how long.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class Fetcher:
         product: str,
         robots_ttl_s: float,
         robots_failure_ttl_s: float,
+        rests: breakers.Terms | None = None,
     ) -> None:
         self._budgets = budgets
         self._guard = guard
@@ -159,6 +162,9 @@ class Fetcher:
         self._robots = robots.Robots(
             self._robots_txt, product, ttl_s=robots_ttl_s, failure_ttl_s=robots_failure_ttl_s
         )
+        self._hosts = Hosts(
+            rests or breakers.Terms(), limits.retry_after_max_s, self._robots.refresh
+        )
         self._retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(limits.tries),
             wait=self._pause,
@@ -167,14 +173,14 @@ class Fetcher:
         )
 
     async def fetch(self, position: int, url: str) -> Answer:
-        """What becomes of a URL. Circuit breakers for hosts belong around the tries here.
+        """What becomes of a URL.
 
         Raises:
             Signal: this machine's trouble (no room, no descriptors): nothing is decided.
         """
         began = time.monotonic()
         try:
-            got = await self._retried(functools.partial(self._try, url))
+            got = await self._retried(functools.partial(self._try, url, self._hosts.waits()))
         except Failure as failure:
             return Answer(
                 Fetched(
@@ -194,6 +200,10 @@ class Fetcher:
             elapsed_ms=_ms_since(began),
         )
         return Answer(fetched, got.body)
+
+    async def close(self) -> None:
+        """Wait for no host any more."""
+        await self._hosts.close()
 
     async def _retried(self, attempt: Callable[[], Awaitable[_Got]]) -> _Got:
         """Try, and try again while it may help; most tries succeed, and cost no machinery."""
@@ -224,12 +234,12 @@ class Fetcher:
         pause = min(limits.backoff_max_s, limits.backoff_s * 2 ** (state.attempt_number - 1))
         return float(pause + random.uniform(0, limits.backoff_s))
 
-    async def _try(self, url: str) -> _Got:
+    async def _try(self, url: str, waits: Waits) -> _Got:
         """One try at a candidate."""
-        return await self._follow(parse(url), self._limits.max_bytes, asks=self._robots)
+        return await self._follow(parse(url), self._limits.max_bytes, waits)
 
     async def _try_robots_txt(self, url: URL) -> _Got:
-        return await self._follow(url, robots.MAX_BYTES, asks=None)
+        return await self._follow(url, robots.MAX_BYTES, None)
 
     async def _robots_txt(self, url: URL) -> bytes:
         got = await self._retried(functools.partial(self._try_robots_txt, url))
@@ -238,13 +248,14 @@ class Fetcher:
         finally:
             got.body.close()
 
-    async def _follow(self, target: URL, max_bytes: int, *, asks: robots.Robots | None) -> _Got:
+    async def _follow(self, target: URL, max_bytes: int, waits: Waits | None) -> _Got:
         """Follow redirects to an answer.
 
         Args:
             target: Where to begin.
             max_bytes: Of the body. More is a failure, in a robots.txt it is left out.
-            asks: What has to allow each hop; None while that itself is fetched.
+            waits: How long the candidate may wait for hosts; None for a robots.txt, which is what
+                permits a hop and tells whether a host is there, and so waits for neither.
         """
         left_s = self._limits.deadline_s
         seen: set[URL] = set()
@@ -252,32 +263,68 @@ class Fetcher:
             if target in seen:
                 raise Failure(Outcome.REDIRECT, f"a loop at {target}"[:300])
             seen.add(target)
-            got: _Got | URL | None = None
             try:
-                await self._permit(target, asks)
-                async with (
-                    self._budgets.connection(_host(target)) as session,
-                    self._places,
-                ):
-                    began = time.monotonic()
-                    got = await self._ask(session, target, left_s, max_bytes, cut=asks is None)
-                    left_s -= time.monotonic() - began
-            except BaseException as error:
-                if isinstance(got, _Got):  # cancelled while the connection was being closed
-                    got.body.close()
-                if isinstance(error, Failure):
-                    error.hops = hops
+                got, spent_s = await self._visit(target, left_s, max_bytes, waits)
+            except Failure as failure:
+                failure.hops = hops
                 raise
+            left_s -= spent_s
             if isinstance(got, _Got):
                 return got
             target = got
         raise Failure(Outcome.REDIRECT, f"more than {MAX_REDIRECTS} redirects")
 
-    async def _permit(self, target: URL, asks: robots.Robots | None) -> None:
-        """Raise `Failure` where we must not go, or are not wanted."""
+    async def _visit(
+        self, target: URL, left_s: float, max_bytes: int, waits: Waits | None
+    ) -> tuple[_Got | URL, float]:
+        """One hop, once its host may be asked: the answer, and the seconds that it took."""
+        while True:
+            await self._permit(target, waits)
+            got: _Got | URL | None = None
+            try:
+                async with self._budgets.connection(_host(target)) as session, self._places:
+                    # Whoever queued for a connection looks again: much may have happened.
+                    if waits is None or not self._hosts.busy(target.origin(), waits):
+                        began = time.monotonic()
+                        got = await self._told(session, target, left_s, max_bytes, waits)
+                        spent_s = time.monotonic() - began
+            except BaseException:
+                if isinstance(got, _Got):  # cancelled while the connection was being closed
+                    got.body.close()
+                raise
+            if got is not None:
+                return got, spent_s
+
+    async def _told(
+        self,
+        session: aiohttp.ClientSession,
+        target: URL,
+        left_s: float,
+        max_bytes: int,
+        waits: Waits | None,
+    ) -> _Got | URL:
+        """One request of a candidate; what becomes of it is what is known of the host."""
+        if waits is None:
+            return await self._ask(session, target, left_s, max_bytes, cut=True)
+        try:
+            got = await self._ask(session, target, left_s, max_bytes, cut=False)
+        except Failure as failure:
+            self._hosts.heard(target.origin(), failure)
+            raise
+        self._hosts.heard(target.origin())
+        return got
+
+    async def _permit(self, target: URL, waits: Waits | None) -> None:
+        """Return when the target may be asked; raise `Failure` where we must not go."""
         self._check(target)
-        if asks is not None and not await asks.allows(target):
-            raise Failure(Outcome.OPTED_OUT, "robots.txt")
+        if waits is None:
+            return
+        while True:
+            if not await self._robots.allows(target):
+                raise Failure(Outcome.OPTED_OUT, "robots.txt")
+            if not self._hosts.busy(target.origin(), waits):
+                return
+            await self._hosts.wait(target.origin(), waits)
 
     def _check(self, target: URL) -> None:
         try:

@@ -93,6 +93,11 @@ class Robots:
             raise replace(rules)  # each with a traceback of its own
         return rules is None or bool(rules.can_fetch(str(url), self._product))
 
+    async def refresh(self, origin: URL) -> bool:
+        """Fetch the rules anew; whether they could be had, or it is known that there are none."""
+        self._known.pop(origin, None)
+        return not isinstance(await self._rules(origin), Failure)
+
     async def _rules(self, origin: URL) -> Protego | Failure | None:
         now = asyncio.get_running_loop().time()
         known = self._known.get(origin)

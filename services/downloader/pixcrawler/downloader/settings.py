@@ -80,6 +80,10 @@ class Settings(StageSettings):
     """Seconds before a try at most, where the host named no time."""
     fetch_retry_after_max_s: float = Field(default=30.0, ge=0)
     """A host that asks for more patience than this (`Retry-After`) is not asked again."""
+    breaker_failures: int = Field(default=5, ge=1)
+    """Failures in a row after which a source or a host is left alone for a while."""
+    breaker_recovery_s: float = Field(default=60.0, gt=0)
+    """Seconds for which it is left alone; then one request tells whether it goes on."""
     robots_ttl_s: float = Field(default=3600.0, gt=0, le=86_400)
     """Seconds for which a robots.txt stands; RFC 9309 allows a day at most."""
     robots_failure_ttl_s: float = Field(default=30.0, ge=0)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.jobs import Job, ListedUrls, listed_urls
 from pixcrawler.common.stage import Stage
+from pixcrawler.downloader import breakers
 from pixcrawler.downloader.budgets import Budgets, Terms
 from pixcrawler.downloader.candidates import Sources
 from pixcrawler.downloader.fetch import Connections, Fetcher, Limits
@@ -40,6 +41,7 @@ class Tools:
         self._connections = Connections(guard, settings.user_agent, limits)
         self._spooler = Spooler(settings.fetch_memory_bytes, settings.spool_dir)
         terms = Terms(per_host=settings.fetch_per_host, hosts=dict(settings.fetch_host_limits))
+        rests = breakers.Terms(settings.breaker_failures, settings.breaker_recovery_s)
         self.budgets = Budgets(engine, worker, terms, self._connections.make)
         self.fetcher = Fetcher(
             self.budgets,
@@ -49,6 +51,7 @@ class Tools:
             product=PRODUCT,
             robots_ttl_s=settings.robots_ttl_s,
             robots_failure_ttl_s=settings.robots_failure_ttl_s,
+            rests=rests,
         )
         self.parts = Parts(blobs, self.fetcher, self._spooler, settings.fetch_open_parts)
         self._session = aiohttp.ClientSession(
@@ -61,6 +64,8 @@ class Tools:
             slot=self.budgets.connection,
             wait_s=settings.source_wait_s,
             deadline_s=settings.fetch_deadline_s,
+            patience=settings.retry_tries,
+            rests=rests,
         )
         self._searches: Sources = {
             "openverse": Openverse(asker("openverse"), settings.source_openverse_url),
@@ -78,6 +83,7 @@ class Tools:
     async def close(self) -> None:
         """End connections, give budgets back, let go of threads."""
         await self._session.close()
+        await self.fetcher.close()
         await self.budgets.close()
         await self._connections.close()
         self._spooler.close()

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple, Protocol
 
+from pixcrawler.common.errors import Retry
+
 
 class Result(NamedTuple):
     """What a search says about one image; unknown text is empty.
@@ -28,6 +30,22 @@ class SearchPage(NamedTuple):
     exhausted: bool
 
 
+class Away(Retry):
+    """A search cannot be asked now: nothing is known about its results.
+
+    Args:
+        message: Who, and why, for people.
+        final: Whether asking again soon is known to be useless: its service wants more patience
+            than we have, it rests, or it was asked often enough.
+        rest_s: Seconds after which it is worth waiting for it; None where it is not.
+    """
+
+    def __init__(self, message: str, *, final: bool = False, rest_s: float | None = None) -> None:
+        super().__init__(message, error="source_unavailable")
+        self.final = final
+        self.rest_s = rest_s
+
+
 class Source(Protocol):
     """Something that can be searched."""
 
@@ -35,7 +53,7 @@ class Source(Protocol):
         """The results `offset` … `offset + limit - 1` for a keyword, as far as there are any.
 
         Raises:
-            Retry: it does not answer, or asks for patience: nothing is known about its results.
+            Away: it does not answer, or asks for patience: nothing is known about its results.
             GiveUp: it refuses the question.
         """
         ...

@@ -14,7 +14,7 @@ from typing import Any
 
 from pixcrawler.common.errors import GiveUp
 from pixcrawler.downloader import licenses
-from pixcrawler.downloader.sources import Result, SearchPage
+from pixcrawler.downloader.sources import Away, Result, SearchPage
 from pixcrawler.downloader.sources.web import Asker, Busy
 
 MAX_LIMIT = 500
@@ -84,7 +84,7 @@ class Commons:
             if is_complete(document):
                 next_offset = follow.get("gsroffset")
                 return results(pages.values()), None if next_offset is None else int(next_offset)
-        raise Busy("it never completes a batch")
+        raise Away("commons never completes a batch")
 
 
 def check(document: Any) -> None:
@@ -95,15 +95,17 @@ def check(document: Any) -> None:
         GiveUp: the question was refused.
     """
     if not isinstance(document, Mapping):
-        raise Busy("its answer is no object")
+        raise Busy("gives no object")
     error = document.get("error")
     if isinstance(error, Mapping):
         code, info = str(error.get("code", "")), str(error.get("info", ""))
         if code.startswith(_PASSING_ERRORS):
-            raise Busy(f"{code}: {info}")
-        raise GiveUp(f"commons: {code}: {info}", error="source_refused", retriable=True)
+            raise Busy(f"is busy ({code}: {info})")
+        raise GiveUp(
+            f"commons refuses the question ({code}: {info})", error="source_refused", retriable=True
+        )
     if not ({"query", "batchcomplete", "continue"} & document.keys()):
-        raise Busy("its answer holds no results")
+        raise Busy("gives no results")
 
 
 def is_complete(document: Mapping[str, Any]) -> bool:

@@ -85,7 +85,7 @@ def check(document: Any) -> None:
         and isinstance(document.get("results"), list)
         and isinstance(document.get("page_count"), int)
     ):
-        raise Busy("its answer is no page of results")
+        raise Busy("gives no page of results")
 
 
 def parse(document: Mapping[str, Any]) -> Page:

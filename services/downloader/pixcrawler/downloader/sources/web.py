@@ -13,9 +13,18 @@ import tenacity
 from yarl import URL
 
 from pixcrawler.common import metrics
-from pixcrawler.common.errors import GiveUp, Retry
-from pixcrawler.downloader.failures import CLIENT_ERRORS, PASSING, SERVER_ERRORS
+from pixcrawler.common.errors import GiveUp
+from pixcrawler.common.limits import Limits
+from pixcrawler.downloader.breakers import Breaker, Terms
+from pixcrawler.downloader.failures import (
+    CLIENT_ERRORS,
+    PASSING,
+    SERVER_ERRORS,
+    TOO_MANY,
+    words,
+)
 from pixcrawler.downloader.fetch import retry_after
+from pixcrawler.downloader.sources import Away
 
 TRIES = 4
 _JSON_AT_ONCE = 1 << 16
@@ -31,7 +40,7 @@ class Busy(Exception):
     """The service could not answer now.
 
     Args:
-        message: Why, for people.
+        message: What it does instead, for people, after its name.
         wait_s: Seconds that it asks for; None if it does not say.
     """
 
@@ -75,6 +84,8 @@ class Asker:
         slot: The budget of the service's host.
         wait_s: Seconds to wait at most when the service asks for patience.
         deadline_s: Seconds for one request.
+        patience: Questions in a row that it may leave unanswered before others go on without it.
+        rests: When it is left alone, and for how long.
     """
 
     def __init__(
@@ -85,19 +96,25 @@ class Asker:
         *,
         wait_s: float,
         deadline_s: float,
+        patience: int = Limits.retry_tries,
+        rests: Terms | None = None,
     ) -> None:
         self._name = name
         self._session = session
         self._slot = slot
         self._wait_s = wait_s
+        self._patience = patience
         self._timeout = aiohttp.ClientTimeout(total=deadline_s)
         self._turn = asyncio.Lock()
         self._resume_at = 0.0
+        self._breaker = Breaker(name, rests or Terms())
+        self._in_vain = 0
+        self._trouble = "does not answer"
 
     async def ask(
         self, url: str, params: Mapping[str, str], check: Callable[[Any], None] | None = None
     ) -> Any:
-        """The JSON document at a URL. A source's circuit breaker belongs around the tries here.
+        """The JSON document at a URL.
 
         Args:
             url: The service's address.
@@ -105,7 +122,7 @@ class Asker:
             check: Raises `Busy` or `GiveUp` if the document is an error all the same.
 
         Raises:
-            Retry: the service does not answer, or asks for more patience than we have.
+            Away: the service does not answer, rests, or asks for more patience than we have.
             GiveUp: it refuses the question.
         """
         target = URL(url).update_query(params)
@@ -116,26 +133,62 @@ class Asker:
             reraise=True,
         )
         try:
-            return await retrying(self._once, target, check)
+            return await retrying(self._in_turn, target, check)
         except Busy as busy:
-            raise Retry(f"{self._name}: {busy}", error="source_unavailable") from busy
+            self._in_vain += 1
+            raise self._away(busy) from busy
+
+    def _away(self, busy: Busy) -> Away:
+        rest_s = self._breaker.rest_s
+        patient = (busy.wait_s or 0.0) <= self._wait_s
+        final = rest_s > 0 or not patient or self._in_vain >= self._patience
+        worth_it = patient and 0 < rest_s <= self._wait_s
+        return Away(f"{self._name} {busy}", final=final, rest_s=rest_s if worth_it else None)
 
     def _may_ask_again(self, error: BaseException) -> bool:
-        return isinstance(error, Busy) and (error.wait_s or 0.0) <= self._wait_s
+        impatient = isinstance(error, Busy) and (error.wait_s or 0.0) <= self._wait_s
+        return impatient and not self._breaker.rest_s
+
+    async def _in_turn(self, target: URL, check: Callable[[Any], None] | None) -> Any:
+        """One question, after those before it; what it says about the service is remembered."""
+        async with self._turn:
+            await self._ready()
+            try:
+                document = await self._once(target, check)
+            except Busy as busy:
+                self._trouble = str(busy)
+                if busy.wait_s is None:  # who names a time is well
+                    self._breaker.failed()
+                raise
+            except GiveUp:
+                self._breaker.answered()
+                raise
+            self._breaker.answered()
+            self._in_vain = 0
+            return document
+
+    async def _ready(self) -> None:
+        """Wait until the service may be asked, if that is not too long."""
+        if self._breaker.rest_s:
+            raise Busy(self._trouble)
+        pause = self._resume_at - _now()
+        if pause > self._wait_s:
+            raise Busy(f"has no quota left for us for {_duration(pause)}", pause)
+        await asyncio.sleep(max(0.0, pause))
 
     async def _once(self, target: URL, check: Callable[[Any], None] | None) -> Any:
-        async with self._turn:
-            pause = self._resume_at - _now()
-            if pause > self._wait_s:
-                raise Busy("its quota is used up", pause)
-            await asyncio.sleep(max(0.0, pause))
-            status, data, headers = await self._get(target)
+        status, data, headers = await self._get(target)
         metrics.SOURCE_REQUESTS.labels(self._name, str(status)).inc()
-        self._resume_at = _now() + pace(headers)
-        if status >= SERVER_ERRORS or status in PASSING:
-            raise Busy(f"it answered {status}", retry_after(headers.get("Retry-After", "")))
+        failed = status >= SERVER_ERRORS or status in PASSING
+        wait_s = retry_after(headers.get("Retry-After", "")) if failed else None
+        self._resume_at = _now() + max(pace(headers), wait_s or 0.0)
+        if status == TOO_MANY:
+            raise Busy(_impatience(wait_s or pace(headers)), wait_s or pace(headers) or None)
+        if failed:
+            raise Busy(f"cannot answer now ({status})", wait_s)
         if status >= CLIENT_ERRORS:
-            message = f"{self._name} refused with {status}: {data[:200].decode('utf-8', 'replace')}"
+            said = data[:200].decode("utf-8", "replace")
+            message = f"{self._name} refuses the question ({status}: {said})"
             raise GiveUp(message, error="source_refused", retriable=True)
         document = await _parse(data)
         if check is not None:
@@ -151,7 +204,20 @@ class Asker:
                 return response.status, await response.read(), response.headers
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             metrics.SOURCE_REQUESTS.labels(self._name, "error").inc()
-            raise Busy(f"{type(error).__name__}: {error}") from error
+            raise Busy(f"cannot be reached ({words(error)})") from error
+
+
+def _impatience(wait_s: float) -> str:
+    asked = f", for {_duration(wait_s)}" if wait_s else ""
+    return f"asks for patience (429{asked})"
+
+
+def _duration(seconds: float) -> str:
+    """Such as `40 s`, `7 min` or `3 h`."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 async def _parse(data: bytes) -> Any:
@@ -160,7 +226,7 @@ async def _parse(data: bytes) -> Any:
             return await asyncio.to_thread(json.loads, data)
         return json.loads(data)
     except ValueError as error:
-        raise Busy(f"its answer is no JSON: {error}") from error
+        raise Busy(f"gives no JSON ({error})") from error
 
 
 def pace(headers: Mapping[str, str]) -> float:
