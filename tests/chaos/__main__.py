@@ -6,6 +6,7 @@ violation ends it: exit code 1, and a folder with all that is needed to look int
 
 import argparse
 import json
+import logging
 import random
 import shutil
 import sys
@@ -177,6 +178,8 @@ def main() -> None:
     parser.add_argument("--shape", type=int, choices=range(1, len(SHAPES) + 1), help="this only")
     parser.add_argument("--only", type=int, help="this round only, in a system of --shape")
     told = parser.parse_args()
+    for library in ("aiokafka", "asyncio"):  # a broker that is away is no news here
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     seed = random.SystemRandom().randrange(10**6) if told.seed is None else told.seed
     say(f"chaos for {told.seconds:g} s, seed {seed}")
     shapes = SHAPES if told.shape is None else (replace(SHAPES[told.shape - 1]),)
