@@ -31,10 +31,12 @@ app = typer.Typer(
 )
 jobs_app = typer.Typer(help="What was asked for, and what became of it.", no_args_is_help=True)
 topics_app = typer.Typer(help="What is in Kafka.", no_args_is_help=True)
+dlq_app = typer.Typer(help="Records that a stage could not read.", no_args_is_help=True)
 keys_app = typer.Typer(help="Keys to the API.", no_args_is_help=True)
 db_app = typer.Typer(help="The schema of the database.", no_args_is_help=True)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(topics_app, name="topics")
+app.add_typer(dlq_app, name="dlq")
 app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
 
@@ -61,6 +63,18 @@ Folder = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Where the dataset goes.")
 ]
 Status = Literal["pending", "running", "completed", "incomplete", "failed", "cancelled"]
+StageName = Annotated[
+    Literal["planner", "downloader", "validator", "uploader", "tracker"],
+    typer.Argument(metavar="STAGE", help="planner, downloader, validator, uploader or tracker."),
+]
+LetterIds = Annotated[
+    list[str] | None,
+    typer.Option("--id", metavar="ID", help="Of this letter; may be given again: `dlq list`."),
+]
+LetterState = Annotated[
+    Literal["open", "replayed", "discarded"] | None,
+    typer.Option("--state", metavar="STATE", help="Only open, replayed or discarded ones."),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -338,6 +352,40 @@ def topics_lag(as_json: Json = False) -> int:
     from pixcrawler.client import admin
 
     return admin.topics_lag(json=as_json)
+
+
+@dlq_app.command("list", epilog="Example: pixcrawler dlq list uploader --state open")
+def dlq_list(stage: StageName, state: LetterState = None, as_json: Json = False) -> int:
+    """The dead letters of a stage."""
+    from pixcrawler.client import dead_letters
+
+    return dead_letters.list_letters(stage, state, json=as_json)
+
+
+@dlq_app.command("show", epilog="Example: pixcrawler dlq show uploader --id ID")
+def dlq_show(
+    stage: StageName, ids: LetterIds = None, state: LetterState = None, as_json: Json = False
+) -> int:
+    """Whole letters: where each comes from, why it died, its headers and its value."""
+    from pixcrawler.client import dead_letters
+
+    return dead_letters.show_letters(stage, ids or (), state, json=as_json)
+
+
+@dlq_app.command("replay", epilog="Example: pixcrawler dlq replay uploader --id ID")
+def dlq_replay(stage: StageName, ids: LetterIds = None, as_json: Json = False) -> int:
+    """Publish the records again to where they came from; without --id all that are open."""
+    from pixcrawler.client import dead_letters
+
+    return dead_letters.replay(stage, ids or (), json=as_json)
+
+
+@dlq_app.command("discard", epilog="Example: pixcrawler dlq discard uploader --id ID")
+def dlq_discard(stage: StageName, ids: LetterIds = None, as_json: Json = False) -> int:
+    """Mark letters that need no further look; without --id all that are open."""
+    from pixcrawler.client import dead_letters
+
+    return dead_letters.discard(stage, ids or (), json=as_json)
 
 
 @keys_app.command("create", epilog="Example: pixcrawler keys create --owner ann --scope write")

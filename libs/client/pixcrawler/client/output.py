@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,25 @@ def document(value: object) -> None:
     """One JSON document on stdout, on one line."""
     sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+@contextmanager
+def stream(*, enabled: bool) -> Iterator[Callable[[object], None]]:
+    """One JSON document `{"items": […]}` on stdout, item by item: what is listed may be long."""
+    written = 0
+
+    def item(value: object) -> None:
+        nonlocal written
+        text = json.dumps(value, default=_plain, ensure_ascii=False)
+        sys.stdout.write(f"{', ' if written else ''}{text}")
+        written += 1
+
+    if enabled:
+        sys.stdout.write('{"items": [')
+    yield item
+    if enabled:
+        sys.stdout.write("]}\n")
+        sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -7,6 +7,7 @@ fields that it does not know, and every event that was ever published has a gold
 attempt), so that a repeated event has the same id.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Literal, NamedTuple, Self
@@ -21,6 +22,9 @@ Stage = Literal["planner", "downloader", "validator", "uploader"]
 Headers = tuple[tuple[str, bytes], ...]
 
 TYPE_PREFIX = "io.pixcrawler."
+_POSSIBLE_ID = re.compile(r"[!-~]{1,200}")
+_QUOTED = 1000
+"""Characters of what nobody can read, in the words about it."""
 
 
 class Value(BaseModel):
@@ -72,6 +76,13 @@ class JobEvent(Event):
     """An event about a job."""
 
     job_id: str
+
+    @model_validator(mode="after")
+    def _job_id_can_be_one(self) -> Self:
+        # No database and no object's name takes everything that JSON does.
+        if not _POSSIBLE_ID.fullmatch(self.job_id):
+            raise ValueError("not a job id")
+        return self
 
     @property
     def key(self) -> str:
@@ -328,7 +339,7 @@ class Record(NamedTuple):
     """An event as Kafka carries it; a value of None is a compacted topic's tombstone."""
 
     topic: str
-    key: bytes
+    key: bytes | None
     value: bytes | None
     headers: Headers
 
@@ -394,7 +405,7 @@ def decode(
     try:
         event = model.model_validate_json(value)
     except (ValidationError, ValueError) as error:
-        raise Poison(f"not a {event_type(model)}: {error}") from error
+        raise Poison(f"not a {event_type(model)}: {str(error)[:_QUOTED]}") from error
     if key is not None and key != event.key.encode():
-        raise Poison(f"the key {key!r} is not the {event.key!r} of the value")
+        raise Poison(f"the key {key[:_QUOTED]!r} is not the {event.key!r} of the value")
     return event

@@ -1,6 +1,16 @@
-"""How much a consumer loop holds, and how patient it is."""
+"""How much a consumer loop holds, how patient it is, and how long it takes to stop."""
 
 from dataclasses import dataclass, replace
+
+GRACE_S = 30.0
+"""From SIGTERM to SIGKILL: what standalone mode gives, as Kubernetes does by default
+(`terminationGracePeriodSeconds`). `DRAIN_S` and `STOP_MARGIN_S` have to fit in."""
+DRAIN_S = 20.0
+"""Of it, what work in hand has to finish."""
+STOP_MARGIN_S = 8.0
+"""Of it, what remains to cancel what did not finish, commit, leave the group and let go of
+everything. When it is over, the process ends whatever it does: nothing that matters is lost, since
+what is not committed is delivered again."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,10 @@ class Limits:
         poison_ratio: Likewise, share of dead letters among the last `poison_window` records.
         poison_window: Records that the ratio looks at.
         watch_s: How often the database is asked whether the jobs in hand are still wanted.
+        in_flight_bytes: Bytes of records in hand; above it nothing more is taken.
+        joined: Records that may wait for work that is in hand already, such as repetitions.
+        backlog_s: How often the log is asked how much waits in it, and since when.
+        repeat_s: A dead letter of the same fact is written once within so many seconds.
     """
 
     in_flight: int = 4
@@ -32,6 +46,10 @@ class Limits:
     poison_ratio: float = 0.5
     poison_window: int = 100
     watch_s: float = 1.0
+    in_flight_bytes: int = 32 * 1024 * 1024
+    joined: int = 1000
+    backlog_s: float = 15.0
+    repeat_s: float = 86_400.0
 
     def with_in_flight(self, in_flight: int) -> "Limits":
         """The same with another number of pieces of work at a time."""

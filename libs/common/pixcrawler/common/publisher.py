@@ -18,7 +18,8 @@ from pixcrawler.common.watchdog import Watchdog
 
 log = logs.get(__name__)
 
-_TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError)
+TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError)
+"""A record that no broker here takes: it does not help to send it again."""
 _CHECK_S = 5.0
 _STOP_S = 10.0
 _POSTS_AT_MOST = 100
@@ -122,7 +123,7 @@ class Publisher:
                 await asyncio.gather(*acks)
             for record in records:
                 failpoints.hit(f"after:{record.topic}")
-        except _TOO_LARGE:
+        except TOO_LARGE:
             raise
         except (KafkaError, OSError) as error:
             raise _next_step(error) from error

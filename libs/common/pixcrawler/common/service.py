@@ -19,6 +19,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -30,7 +31,7 @@ from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.db.engine import connect
 from pixcrawler.common.errors import SettingsError
 from pixcrawler.common.health import Check, Health, HealthServer, database_check, schema_check
-from pixcrawler.common.limits import Limits
+from pixcrawler.common.limits import STOP_MARGIN_S, Limits
 from pixcrawler.common.publisher import Publisher
 from pixcrawler.common.settings import ServiceSettings, StageSettings, load
 from pixcrawler.common.stage import Route, Stage
@@ -40,7 +41,7 @@ log = logs.get(__name__)
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
-_STOP_MARGIN_S = 15.0
+_CANCEL_S = 1.0
 
 
 class Runnable(Protocol):
@@ -143,6 +144,7 @@ class Runtime:
             session_timeout_s=settings.session_timeout_s,
             drain_s=settings.drain_s,
             limits=limits if in_flight is None else limits.with_in_flight(in_flight),
+            instance=settings.worker,
         )
 
     async def close(self) -> None:
@@ -188,7 +190,7 @@ def main(name: str, settings: type[S], build: Build[S], *, health_server: bool =
 
 async def _serve(runtime: Runtime, settings: S, build: Build[S], *, health_server: bool) -> int:
     """From the start to the exit code."""
-    stop = _stop_on_signals()
+    stop = _stop_on_signals(settings.drain_s + STOP_MARGIN_S)
     server = HealthServer(runtime.health, settings.http_host, settings.http_port)
     pulse = asyncio.create_task(runtime.watchdog.run())
     try:
@@ -200,7 +202,7 @@ async def _serve(runtime: Runtime, settings: S, build: Build[S], *, health_serve
         for name, check in _needs(runtime).items():
             await _wait_for(name, check, stop)
         log.info("running", action="start", worker=runtime.worker)
-        await _run(runnables, stop, settings.drain_s + _STOP_MARGIN_S)
+        await _run(runnables, stop, settings.drain_s + STOP_MARGIN_S / 2)
     except SettingsError:
         raise
     except Exception as error:
@@ -215,12 +217,30 @@ async def _serve(runtime: Runtime, settings: S, build: Build[S], *, health_serve
         pulse.cancel()
 
 
-def _stop_on_signals() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT; more of them change nothing: the drain has its own deadline."""
+def _stop_on_signals(within_s: float) -> asyncio.Event:
+    """Set by SIGTERM or SIGINT; more of them change nothing: there is a deadline.
+
+    Whatever still holds the process then (a thread that decodes, a broker that does not answer) is
+    not waited for: the process ends as it was asked to, before somebody kills it.
+    """
     stop = asyncio.Event()
+
+    def asked() -> None:
+        if not stop.is_set():
+            deadline = threading.Timer(within_s, _end_at_once, (within_s,))
+            deadline.daemon = True
+            deadline.start()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, asked)
     return stop
+
+
+def _end_at_once(after_s: float) -> None:
+    # Not through logging: a lock in there may be held by whatever hangs.
+    print(f"not done {after_s:g} s after it was told to stop: ending", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(0)
 
 
 def _needs(runtime: Runtime) -> dict[str, Check]:
@@ -293,7 +313,7 @@ def _raise_failures(tasks: Sequence[asyncio.Task[None]]) -> None:
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks, timeout=_STOP_MARGIN_S)
+    await asyncio.wait(tasks, timeout=_CANCEL_S)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

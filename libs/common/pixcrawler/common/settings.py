@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pixcrawler.common.errors import SettingsError
-from pixcrawler.common.limits import Limits
+from pixcrawler.common.limits import DRAIN_S, Limits
 
 
 def default_data_dir() -> Path:
@@ -51,12 +51,15 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     worker: str = ""
-    """This replica's name in events and logs; host name and process id if empty."""
+    """This replica's name in events and logs; host name and process id if empty. A name that is
+    set is one that comes back: restarted within `session_timeout_s` it has the same partitions, and
+    nothing moves in the group (static membership). So no two replicas may have the same."""
     session_timeout_s: float = Field(default=10.0, gt=0)
     """Seconds without a heartbeat after which Kafka gives a replica's partitions away. A process
     that finds itself paused for longer stops itself."""
-    drain_s: float = Field(default=20.0, ge=0)
-    """Seconds that SIGTERM leaves for work in hand."""
+    drain_s: float = Field(default=DRAIN_S, ge=0)
+    """Seconds that SIGTERM leaves for work in hand. Whoever sends SIGKILL must wait 8 s longer (by
+    default 30 s are enough): the process ends by itself before."""
     failpoints: Path | None = None
     """For tests: a folder in which points of death are armed (`pixcrawler.common.failpoints`)."""
 

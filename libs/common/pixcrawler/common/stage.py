@@ -16,31 +16,34 @@ aiokafka 0.14 (its source says the same):
 - The client swallows exceptions of the rebalance listener, and `stop()` does not call it. Awaiting
   the loop from the listener would deadlock: `getmany` waits for the assignment.
 - `rebalance_timeout_ms` defaults to the session timeout; here it is the drain budget and a margin.
-- The assignor is one, and keeps no state: the sticky one shares its memory between all consumers
-  of a process. Ranges give equal partitions of different topics to one replica.
+- The assignor is one, and our own (`assignor.py`): with ranges half of all partitions move whenever
+  a replica comes or goes, and their work begins again. A replica with a name that comes back is a
+  static member: restarting it moves nothing.
 """
 
 import asyncio
 import contextlib
 import itertools
+import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common import dlq, events, failpoints, logs, metrics, telemetry, topics
+from pixcrawler.common.assignor import new_assignor
+from pixcrawler.common.backlog import Backlog
 from pixcrawler.common.errors import Fatal, GiveUp, Poison, Stopped
 from pixcrawler.common.events import Event
 from pixcrawler.common.ids import task_id
 from pixcrawler.common.jobwatch import DatabaseWatch, JobWatch, NoWatch
-from pixcrawler.common.limits import Limits
-from pixcrawler.common.offsets import Offsets
-from pixcrawler.common.publisher import Publisher
+from pixcrawler.common.limits import DRAIN_S, Limits
+from pixcrawler.common.offsets import Offsets, Token
+from pixcrawler.common.publisher import TOO_LARGE, Publisher
 from pixcrawler.common.retry import Patience, exhausted, patiently
 from pixcrawler.common.watchdog import Watchdog
 from pixcrawler.common.work import Delivery, Route, Work, WorkContext, default_key, failure, stamped
@@ -53,14 +56,23 @@ T = TypeVar("T")
 
 POLL_S = 0.5
 COMMIT_EVERY_S = 1.0
+_LOGGED = 500
+"""Characters of a reason in a line of the log."""
 COMMIT_S = 5.0
 """How long a commit may take; a rebalance waits for it, so it must be shorter than one."""
 HEARTBEAT_S = 2.0
 """So long at most until a replica learns that the group rebalances."""
 REBALANCE_MARGIN_S = 10.0
-CANCEL_S = 5.0
+CANCEL_S = 2.0
 """How long cancelled work may take to end."""
-LEAVE_S = 5.0
+LEAVE_S = 2.0
+FETCH_PARTITION_BYTES = 256 * 1024
+"""What is fetched of a partition before it is asked for: some 500 events. It stays in memory while
+the hands are full, and a stage may read 84 partitions. A larger record comes all the same."""
+FETCH_BYTES = 8 * 1024 * 1024
+CAREFUL_S = 0.05
+"""How long each partition is waited for while one record is looked for."""
+UNREADABLE = "the names of its headers are not UTF-8, so this client cannot read it"
 JOIN_BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -79,6 +91,9 @@ class Stage:
         drain_s: What `stop` leaves for work in hand.
         limits: How much it holds, and how patient it is.
         group: The consumer group.
+        instance: A name that this replica has again when it is started again (static membership).
+            Then a restart within the session timeout moves no partition; but who does not come back
+            keeps its partitions from others for so long. No two replicas have the same.
         clock: Monotonic seconds.
     """
 
@@ -93,14 +108,16 @@ class Stage:
         engine: AsyncEngine | None,
         watchdog: Watchdog,
         session_timeout_s: float = 10.0,
-        drain_s: float = 20.0,
+        drain_s: float = DRAIN_S,
         limits: Limits | None = None,
         group: str = "",
+        instance: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.worker = worker
         self.group = group or name
+        self._instance = re.sub("[^a-zA-Z0-9._-]", "-", instance)
         self.publisher = publisher
         self.watchdog = watchdog
         self.limits = limits or Limits()
@@ -120,6 +137,11 @@ class Stage:
             ratio=self.limits.poison_ratio,
             window=self.limits.poison_window,
         )
+        self._repeats = dlq.Repeats(self.limits.repeat_s, clock=clock)
+        self._backlog = Backlog(bootstrap_servers, f"{name}-{worker}-backlog")
+        self._ends: Mapping[TopicPartition, int] = {}
+        self._oldest: dict[TopicPartition, tuple[int, int]] = {}  # position → written at, ms
+        self._careful = False
         self._consumer: AIOKafkaConsumer | None = None
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
@@ -141,7 +163,10 @@ class Stage:
         consumer = await self._join()
         if consumer is None:
             return
-        watching = asyncio.create_task(self._watch_jobs())
+        asides = [
+            asyncio.create_task(self._watch_jobs()),
+            asyncio.create_task(self._watch_backlog(consumer)),
+        ]
         try:
             while not self._stopping.is_set():
                 self._advanced_at = self.clock()
@@ -153,7 +178,8 @@ class Stage:
             await self._drain(consumer)
             self._raise_fatal()
         finally:
-            watching.cancel()
+            for aside in asides:
+                aside.cancel()
             await self._abandon(self._works.values())
             await self._leave(consumer)
 
@@ -204,10 +230,13 @@ class Stage:
             group_id=self.group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            partition_assignment_strategy=(RangePartitionAssignor,),
+            group_instance_id=self._instance or None,
+            partition_assignment_strategy=(new_assignor(),),
             session_timeout_ms=_ms(self._session_timeout_s),
             heartbeat_interval_ms=_ms(min(HEARTBEAT_S, self._session_timeout_s / 4)),
             rebalance_timeout_ms=_ms(self._rebalance_s),
+            max_partition_fetch_bytes=FETCH_PARTITION_BYTES,
+            fetch_max_bytes=FETCH_BYTES,
         )
         consumer.subscribe(list(self._routes), listener=_Listener(self))
         return consumer
@@ -235,22 +264,75 @@ class Stage:
 
         An instant later they might belong to an assignment that is over.
         """
+        if self._careful and free:
+            await self._fetch_carefully(consumer)
+            return
         timeout_s = POLL_S if free else 0.0
-        batches = await consumer.getmany(timeout_ms=_ms(timeout_s), max_records=max(1, free))
+        try:
+            batches = await consumer.getmany(timeout_ms=_ms(timeout_s), max_records=max(1, free))
+        except Exception as error:
+            # What it had in its hands when it failed is gone from its memory.
+            await self._rewind(consumer)
+            if not isinstance(error, UnicodeDecodeError):
+                raise
+            log.warning("a record that the client cannot read", action="poll", error=str(error))
+            self._careful = True
+            return
         for batch in batches.values():
             for record in batch:
                 self._take(record)
 
+    async def _fetch_carefully(self, consumer: AIOKafkaConsumer) -> None:
+        """Record by record, to find the one that the client cannot read, and to step over it."""
+        for partition in consumer.assignment():
+            try:
+                batches = await consumer.getmany(
+                    partition, timeout_ms=_ms(CAREFUL_S), max_records=1
+                )
+            except UnicodeDecodeError:
+                offset = await consumer.position(partition)
+                consumer.seek(partition, offset + 1)
+                self._careful = False
+                self._take(_unreadable(partition, offset), Poison(UNREADABLE))
+                return
+            for record in itertools.chain.from_iterable(batches.values()):
+                self._take(record)
+            if not self._free():
+                return
+
+    async def _rewind(self, consumer: AIOKafkaConsumer) -> None:
+        """Go on after what was delivered; where nothing was yet, from the last commit."""
+        for partition in consumer.assignment():
+            expected = self._offsets.expected(partition)
+            if expected is None:
+                expected = await consumer.committed(partition)
+            if expected is None:
+                await consumer.seek_to_beginning(partition)
+            else:
+                consumer.seek(partition, expected)
+
     def _free(self) -> int:
-        return 0 if self._halted else max(0, self.limits.in_flight - len(self._works))
+        """How many pieces of work more there is room for."""
+        held = [delivery for work in self._works.values() for delivery in work.held]
+        if (
+            self._halted
+            or len(held) >= self.limits.in_flight + self.limits.joined
+            or sum(delivery.size for delivery in held) >= self.limits.in_flight_bytes
+        ):
+            return 0
+        return max(0, self.limits.in_flight - len(self._works))
 
     # Taking records
 
-    def _take(self, raw: ConsumerRecord[bytes, bytes]) -> None:
+    def _take(self, raw: ConsumerRecord[bytes, bytes], unreadable: Poison | None = None) -> None:
         """Start a piece of work for a record, or let it join the one that has its key."""
         token = self._offsets.deliver(TopicPartition(raw.topic, raw.partition), raw.offset)
+        if self._was_done(token):
+            return
         route = self._routes[raw.topic]
         try:
+            if unreadable is not None:
+                raise unreadable
             event = events.decode(raw.topic, raw.key, raw.value, raw.headers)
         except Poison as poison:
             delivery = Delivery(token, raw, None, poison)
@@ -265,6 +347,13 @@ class Stage:
             work.deliveries.append(delivery)
         else:
             work.after.append(delivery)
+
+    def _was_done(self, token: Token[TopicPartition]) -> bool:
+        """Whether the record was done before a rebalance, and only its commit had to wait."""
+        if not self._offsets.done_before(token):
+            return False
+        self._offsets.done(token)
+        return True
 
     def _start(self, key: tuple[str, str], route: Route[Any], deliveries: list[Delivery]) -> None:
         work = Work(key, route, deliveries, self.clock())
@@ -284,8 +373,9 @@ class Stage:
         elif not task.cancelled() or work.unwanted:
             for delivery in work.deliveries:
                 self._offsets.done(delivery.token)
-        if work.after and not self._stopping.is_set():
-            self._start(work.key, work.route, work.after)
+        after = [each for each in work.after if not self._was_done(each.token)]
+        if after and not self._stopping.is_set():
+            self._start(work.key, work.route, after)
 
     # One piece of work
 
@@ -306,7 +396,10 @@ class Stage:
                 facts, status = (), "dead"
                 await self._bury(work, poison)
             work.open = False
-            await self._answer(work, context, facts)
+            try:
+                await self._answer(work, context, facts)
+            except TOO_LARGE as error:
+                status = await self._answer_less(work, context, error)
             if status != "dead":
                 self._dead_letters.good()
             self._count(work, status)
@@ -342,26 +435,67 @@ class Stage:
             endless=True,
         )
 
+    async def _answer_less(self, work: Work, context: WorkContext, error: Exception) -> str:
+        """The answer is larger than a record may be: say so, where there is somebody to tell.
+
+        Returns:
+            What that makes of the work.
+        """
+        why = f"its answer is too large: {type(error).__name__}"
+        if self._endless or not work.chunk_id:
+            await self._bury(work, Poison(why))
+            return "dead"
+        fact = failure(self.name, work, GiveUp(why, error="too_large", retriable=False))
+        await self._answer(work, context, (fact,))
+        return "failed"
+
     async def _bury(self, work: Work, poison: Poison) -> None:
-        """Send every record of the work to the dead letters, or halt if they are too many."""
+        """Send every record of the work to the dead letters, or halt if they are too many.
+
+        Of a fact that somebody repeats (`job.planned`, every 30 s) one letter in a while is enough,
+        and its repetitions are no sign that everything is broken.
+        """
+        due = {each.letter_id: each for each in work.deliveries if not self._is_repeated(each)}
+        if not due:
+            log.warning("dead again", action="dead-letter", reason=str(poison)[:_LOGGED])
+            return
         if reason := self._dead_letters.dead():
             self._halt(reason)
             raise asyncio.CancelledError
         cause = poison.__cause__ or poison
-        letters = [
-            dlq.letter(
-                delivery.raw.key,
-                delivery.raw.value,
-                delivery.raw.headers,
-                dlq.blame(
-                    delivery.ref, cause, group=self.group, stage=self.name, worker=self.worker
-                ),
-            )
-            for delivery in work.deliveries
-        ]
-        await self._patiently(lambda: self.publisher.send(letters), endless=True)
-        metrics.DEAD_LETTERS.labels(self.name, type(cause).__name__).inc(len(letters))
-        log.error("to the dead letters", action="dead-letter", reason=str(poison))
+        for letter_id, delivery in due.items():
+            await self._write_letter(letter_id, delivery, cause)
+            self._repeats.written(letter_id)
+        metrics.DEAD_LETTERS.labels(self.name, type(cause).__name__).inc(len(due))
+        log.error(
+            "to the dead letters",
+            action="dead-letter",
+            letters=" ".join(due),
+            reason=str(poison)[:_LOGGED],
+        )
+
+    def _is_repeated(self, delivery: Delivery) -> bool:
+        """Whether it has a letter already; what a person replayed has another one coming."""
+        replayed = dlq.is_replayed(delivery.raw.headers)
+        return not replayed and self._repeats.lately(delivery.letter_id)
+
+    async def _write_letter(self, letter_id: str, delivery: Delivery, cause: BaseException) -> None:
+        """As much of the record as the broker takes; where it stood, in any case."""
+        said = dlq.blame(
+            delivery.ref,
+            cause,
+            group=self.group,
+            stage=self.name,
+            worker=self.worker,
+            letter_id=letter_id,
+        )
+        raw = delivery.raw
+        bare = dlq.bare_letter(said)
+        whole = bare if delivery.unreadable else dlq.letter(raw.key, raw.value, raw.headers, said)
+        try:
+            await self._patiently(lambda: self.publisher.send([whole]), endless=True)
+        except TOO_LARGE:
+            await self._patiently(lambda: self.publisher.send([bare]), endless=True)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]], *, endless: bool) -> T:
         """Try until it works, or until it is not worth it any more; cancelled while stopping."""
@@ -418,6 +552,7 @@ class Stage:
         """The group has rebalanced; records that were not committed come again."""
         mine = frozenset(partitions)
         self._offsets.assign(mine)  # before anything awaits: the next poll may bring records
+        self._careful = False
         metrics.REBALANCES.labels(self.name).inc()
         gone = [work for work in self._works.values() if not work.stays(mine)]
         for work in gone:
@@ -441,6 +576,42 @@ class Stage:
                     work.unwanted = True
                     work.cancel()
                     self._count(work, "cancelled")
+
+    # What waits in the log
+
+    async def _watch_backlog(self, consumer: AIOKafkaConsumer) -> None:
+        """Now and then, ask for what this replica has not fetched."""
+        try:
+            while True:
+                try:
+                    await self._look_at_backlog(consumer)
+                except Exception as error:  # noqa: BLE001 - nothing depends on it
+                    log.debug("cannot ask", action="backlog", error=str(error) or repr(error))
+                await asyncio.sleep(self.limits.backlog_s)
+        finally:
+            await self._backlog.close()
+
+    async def _look_at_backlog(self, consumer: AIOKafkaConsumer) -> None:
+        mine = consumer.assignment()
+        ends = await self._backlog.ends(mine)
+        positions = {each: await self._position(consumer, each) for each in mine}
+        waiting = {
+            each: at
+            for each, at in positions.items()
+            if at < ends[each] and not self._offsets.in_hand(each)
+        }
+        written_at = await self._backlog.written_at(waiting)
+        self._ends = ends
+        self._oldest = {each: (waiting[each], ms) for each, ms in written_at.items()}
+
+    async def _position(self, consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:
+        """Up to where everything is done."""
+        reached = self._offsets.reached(partition)
+        if reached is not None:
+            return reached
+        async with asyncio.timeout(POLL_S):
+            position: int = await consumer.position(partition)
+        return position
 
     # Ending
 
@@ -508,20 +679,31 @@ class Stage:
             metrics.CHUNK_DURATION.labels(self.name).observe(self.clock() - work.started_at)
 
     def _measure(self, consumer: AIOKafkaConsumer) -> None:
-        """Records between what is done and the end of the log, and the age of the oldest."""
+        """Records between what is done and the end of the log, and the age of the oldest.
+
+        The oldest that is not done is in hand, or stands at the position of a partition of which
+        nothing is in hand: then the log was asked how old it is.
+        """
         behind = dict.fromkeys(self._routes, 0)
-        age = dict.fromkeys(self._routes, 0.0)
+        written = {
+            (each.raw.topic, each.raw.timestamp)
+            for work in self._works.values()
+            for each in work.held
+        }
         for partition in consumer.assignment():
-            end, reached = consumer.highwater(partition), self._offsets.reached(partition)
-            if end is not None and reached is not None:
-                behind[partition.topic] += max(0, end - reached)
-        for work in self._works.values():
-            for delivery in work.deliveries:
-                seconds = time.time() - delivery.raw.timestamp / 1000
-                age[delivery.raw.topic] = max(age[delivery.raw.topic], seconds)
+            position, ms = self._oldest.get(partition, (None, -1))
+            reached = self._offsets.reached(partition)
+            at = position if reached is None else reached
+            end = max(consumer.highwater(partition) or 0, self._ends.get(partition, 0))
+            if at is not None:
+                behind[partition.topic] += max(0, end - at)
+            if at == position and not self._offsets.in_hand(partition):
+                written.add((partition.topic, ms))
+        now_ms = time.time() * 1000
         for topic in self._routes:
+            ages = [now_ms - ms for name, ms in written if name == topic and ms >= 0]
             metrics.CONSUMER_LAG.labels(topic).set(behind[topic])
-            metrics.CONSUMER_LAG_SECONDS.labels(topic).set(age[topic])
+            metrics.CONSUMER_LAG_SECONDS.labels(topic).set(max([0.0, *ages]) / 1000)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -567,6 +749,12 @@ async def _set_within(event: asyncio.Event, seconds: float) -> bool:
         async with asyncio.timeout(seconds):
             await event.wait()
     return event.is_set()
+
+
+def _unreadable(partition: TopicPartition, offset: int) -> ConsumerRecord[bytes, bytes]:
+    """A record of which nothing is known but where it stands."""
+    topic, number = partition
+    return ConsumerRecord(topic, number, offset, -1, 0, None, None, None, -1, -1, ())
 
 
 def _ms(seconds: float) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from pixcrawler.common import events
+from pixcrawler.common import dlq, events
 from pixcrawler.common.context import Handler, RecordRef
 from pixcrawler.common.errors import GiveUp, Poison
 from pixcrawler.common.events import ChunkEvent, ChunkFailed, ChunkProgress, Event, ImageTotals
@@ -19,6 +19,8 @@ from pixcrawler.common.watchdog import Watchdog
 E = TypeVar("E", bound=Event)
 
 REPORT_EVERY_S = 1.0
+MESSAGE_AT_MOST = 2000
+"""Characters of `chunk.failed`'s message: an error may quote what it failed at."""
 
 
 def default_key(event: Event) -> str:
@@ -56,6 +58,22 @@ class Delivery(NamedTuple):
     def ref(self) -> RecordRef:
         """Where it stands."""
         return RecordRef(self.raw.topic, self.raw.partition, self.raw.offset, self.raw.timestamp)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether the client could not read it, so that only its place is known."""
+        return int(self.raw.timestamp) < 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the record, about."""
+        headers = sum(len(name) + len(value or b"") for name, value in self.raw.headers)
+        return len(self.raw.key or b"") + len(self.raw.value or b"") + headers
+
+    @property
+    def letter_id(self) -> str:
+        """The id of its dead letter."""
+        return dlq.letter_id(self.ref, self.raw.key, self.raw.value, self.raw.headers)
 
     @property
     def attempt(self) -> int:
@@ -101,6 +119,11 @@ class Work:
     def chunk_id(self) -> str:
         """The chunk that it is about; empty if it is not about one."""
         return self.first.event.chunk_id if isinstance(self.first.event, ChunkEvent) else ""
+
+    @property
+    def held(self) -> list[Delivery]:
+        """Every record that it keeps."""
+        return [*self.deliveries, *self.after]
 
     def stays(self, partitions: frozenset[TopicPartition]) -> bool:
         """Whether any of its records comes from one of these partitions."""
@@ -200,7 +223,7 @@ def failure(stage: str, work: Work, error: GiveUp) -> Event:
         stage=cast("events.Stage", stage),
         retriable=error.retriable,
         error=error.error,
-        message=str(error),
+        message=str(error)[:MESSAGE_AT_MOST],
     )
 
 

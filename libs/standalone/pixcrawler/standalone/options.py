@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from pixcrawler.common.limits import GRACE_S
 from pixcrawler.common.settings import default_data_dir
 
 from .errors import StandaloneError
@@ -56,8 +57,9 @@ class UpOptions(BaseModel):
     """Kafka's jars; None: ``PIXCRAWLER_CACHE_DIR`` or the user's cache directory."""
     start_timeout_s: float = Field(default=120.0, gt=0)
     """Each part must be ready by then, or nothing runs."""
-    grace_s: float = Field(default=30.0, ge=0)
-    """Time for the services to end by themselves before they are killed."""
+    grace_s: float = Field(default=GRACE_S, ge=0)
+    """Time for the services to end by themselves before they are killed; more where
+    ``PIXCRAWLER_DRAIN_S`` says that they need it."""
     min_free_mb: int = Field(default=512, ge=0)
     """With less free disk space it does not start."""
     programs: tuple[Program, ...] = SERVICES

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from importlib import import_module
 
+from pixcrawler.common.limits import STOP_MARGIN_S
+
 from .errors import StandaloneError
 from .events import Event, Kind, OnEvent, ignore
 from .kafka import BrokerPorts, Kafka, KafkaSettings
@@ -140,11 +142,19 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         components = (keeper.component for keeper in self._keepers)
         replicas = [component for component in components if isinstance(component, Replica)]
-        await asyncio.gather(*(replica.stop(self.options.grace_s) for replica in replicas))
+        await asyncio.gather(*(replica.stop(self._grace_s()) for replica in replicas))
         await kafka.stop()
         await postgres.stop()
         self.paths.state.unlink(missing_ok=True)
         self._tell("stopped")
+
+    def _grace_s(self) -> float:
+        """How long a service may take to end: as it was told to drain, and a margin."""
+        try:
+            drain_s = float(self._environment["PIXCRAWLER_DRAIN_S"])
+        except (KeyError, ValueError):
+            return self.options.grace_s
+        return max(self.options.grace_s, drain_s + STOP_MARGIN_S)
 
     def _prepare_directory(self) -> None:
         """The data directory, writable and with room, or one line about it."""
@@ -170,7 +180,7 @@ class Supervisor:
         state = read_state(self.paths)
         for process in state.processes if state else ():
             process.send(signal.SIGTERM)
-        deadline = asyncio.get_running_loop().time() + self.options.grace_s
+        deadline = asyncio.get_running_loop().time() + self._grace_s()
         while state and any(process.alive for process in state.processes):
             if asyncio.get_running_loop().time() >= deadline:
                 for process in state.processes:

@@ -8,13 +8,15 @@ once is enough, because the table is a join-semilattice. Several topics in one a
 a worker was killed, so the app reads one topic, and `handler.repartition` fills it.
 """
 
+import asyncio
 from typing import Any
 
 import faust
 from faust.types import StreamT
 
-from pixcrawler.common import logs, metrics, topics
-from pixcrawler.common.errors import Poison
+from pixcrawler.common import dlq, logs, metrics, topics
+from pixcrawler.common.context import RecordRef
+from pixcrawler.common.events import Headers
 from pixcrawler.tracker import handler
 from pixcrawler.tracker.rewind import RewindingTransport
 from pixcrawler.tracker.settings import Settings
@@ -32,11 +34,21 @@ class Tracker:
     Args:
         settings: Addresses and times.
         shown: Where changed states go.
+
+    Attributes:
+        halted: Why nothing more is taken, once too much has died; else empty.
     """
 
     def __init__(self, settings: Settings, shown: Shown) -> None:
         self.app = _app(settings)
+        self.halted = ""
         self._shown = shown
+        self._worker = settings.worker
+        limits = settings.limits()
+        self._limiter = dlq.Limiter(
+            run=limits.poison_run, ratio=limits.poison_ratio, window=limits.poison_window
+        )
+        self._repeats = dlq.Repeats(limits.repeat_s)
         raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "allow_empty": True}
         self._by_job = self.app.topic(topics.TRACKER_EVENTS, **raw)
         self._dead = self.app.topic(topics.dead_letters("tracker"), **raw)
@@ -57,17 +69,19 @@ class Tracker:
         async for event in stream.events():
             message = event.message
             try:
+                fact = handler.read(message.key, message.value, _headers(message.headers))
                 before = self._table.get(message.key)
-                after = handler.apply(before, message.value, dict(_headers(message.headers)))
-            except (Poison, KeyError) as poison:
-                await self._bury(message, poison)
+                after = handler.apply(before, fact)
+            except Exception as error:  # noqa: BLE001 - what gets out of here is skipped silently
+                await self._bury(message, error)
                 continue
+            self._limiter.good()
             state = handler.parse(after)
             if state.deleted:
                 self._table.pop(message.key, None)
             elif after != before:
                 self._table[message.key] = after
-            self._shown.changed(message.key.decode(), state)
+            self._shown.changed(handler.job_of(fact), state)
 
     async def _recovered(self) -> None:
         """Show every job of the table again: the last worker may have died before it did."""
@@ -76,21 +90,34 @@ class Tracker:
         log.info("table recovered", action="recover", jobs=len(self._table))
 
     async def _bury(self, message: Any, error: Exception) -> None:
-        metrics.DEAD_LETTERS.labels("tracker", type(error).__name__).inc()
-        log.warning("dead letter", action="dlq", topic=message.topic, error=str(error))
-        await _acknowledged(
-            self._dead,
-            key=message.key,
-            value=message.value,
-            headers={
-                **dict(_headers(message.headers)),
-                "dlq_topic": message.topic.encode(),
-                "dlq_partition": str(message.partition).encode(),
-                "dlq_offset": str(message.offset).encode(),
-                "dlq_group": APP_ID.encode(),
-                "dlq_error": f"{type(error).__name__}: {error}".encode(),
-            },
+        """To the dead letters; when they are too many, this one is the last that is taken."""
+        place = RecordRef(
+            message.topic, message.partition, message.offset, round(message.timestamp * 1000)
         )
+        headers = _headers(message.headers)
+        letter_id = dlq.letter_id(place, message.key, message.value, headers)
+        cause = error.__cause__ or error
+        log.error("dead letter", action="dead-letter", letters=letter_id, reason=str(error)[:500])
+        if self._repeats.lately(letter_id) and not dlq.is_replayed(headers):
+            return
+        said = dlq.blame(
+            place,
+            cause,
+            group=APP_ID,
+            stage="tracker",
+            worker=self._worker,
+            letter_id=letter_id,
+        )
+        letter = dlq.letter(message.key, message.value, headers, said)
+        await _acknowledged(
+            self._dead, key=letter.key, value=letter.value, headers=list(letter.headers)
+        )
+        self._repeats.written(letter_id)
+        metrics.DEAD_LETTERS.labels("tracker", type(cause).__name__).inc()
+        if reason := self._limiter.dead():
+            self.halted = f"{APP_ID} has stopped: {reason}"
+            log.error("stopped taking records", action="halt", reason=reason)
+            await asyncio.Event().wait()  # until the worker has seen it, and stops the app
 
 
 def _app(settings: Settings) -> faust.App:
@@ -118,9 +145,9 @@ def _app(settings: Settings) -> faust.App:
     return app
 
 
-def _headers(headers: Any) -> list[tuple[str, bytes]]:
+def _headers(headers: Any) -> Headers:
     """Faust hands headers over as a list of pairs, a mapping or None."""
-    return list(headers.items() if hasattr(headers, "items") else headers or [])
+    return tuple(headers.items() if hasattr(headers, "items") else headers or ())
 
 
 async def _acknowledged(topic: Any, **record: Any) -> None:

@@ -1,13 +1,13 @@
 """What the tracker does with a record: first to its job's partition, then into its job's state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 from pixcrawler.common import events, topics
 from pixcrawler.common.context import Context
 from pixcrawler.common.errors import Poison
-from pixcrawler.common.events import ChunkEvent, Event, JobEvent, Record
+from pixcrawler.common.events import ChunkEvent, Event, Headers, JobEvent, Record
 from pixcrawler.common.publisher import Publisher
 from pixcrawler.tracker import progress
 from pixcrawler.tracker.progress import JobState
@@ -18,7 +18,7 @@ TOPIC_HEADER = "pixcrawler_topic"
 
 async def repartition(event: Event, _context: Context, *, publisher: Publisher) -> Sequence[Event]:
     """Send an event on, keyed by its job, and wait until it is there."""
-    headers = ((TOPIC_HEADER, event.topic.encode()),)
+    headers = ((TOPIC_HEADER, event.topic.encode()), ("ce_id", event.event_id.encode()))
     value = event.model_dump_json().encode()
     await publisher.send([Record(topics.TRACKER_EVENTS, job_of(event).encode(), value, headers)])
     return ()
@@ -36,13 +36,22 @@ def job_of(event: Event) -> str:
     raise Poison(f"{type(event).__name__} is about no job")
 
 
-def apply(stored: bytes | None, value: bytes, headers: Mapping[str, bytes]) -> bytes:
-    """A job's stored state with a repartitioned event merged into it.
+def read(key: bytes | None, value: bytes | None, headers: Headers) -> Event:
+    """The event in a repartitioned record.
 
     Raises:
-        Poison: no code here can read the event.
+        Poison: no code here can read it, or it is under another job's key.
     """
-    event = events.decode(headers[TOPIC_HEADER].decode(), None, value)
+    event = events.decode(events.header(headers, TOPIC_HEADER), None, value)
+    if key != job_of(event).encode():
+        raise Poison(
+            f"the key {(key or b'')[:100]!r} is not the job {job_of(event)!r} of the event"
+        )
+    return event
+
+
+def apply(stored: bytes | None, event: Event) -> bytes:
+    """A job's stored state with an event merged into it."""
     return dump(progress.merge(parse(stored), event))
 
 

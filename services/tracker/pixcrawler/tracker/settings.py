@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from pixcrawler.common.settings import ServiceSettings
+from pixcrawler.common.settings import StageSettings
 
 
-class Settings(ServiceSettings):
-    """The tracker's settings."""
+class Settings(StageSettings):
+    """The tracker's settings; instead of `in_flight` it has one of its own."""
 
     tracker_partitions: int = Field(default=12, ge=1)
     """Partitions of the topics it reads and of its changelog: all have the same number."""

@@ -9,6 +9,7 @@ from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
 from pixcrawler.common import topics
+from pixcrawler.common.errors import Fatal
 from pixcrawler.tracker.app import Tracker
 from pixcrawler.tracker.settings import Settings
 from pixcrawler.tracker.shown import Shown
@@ -35,6 +36,12 @@ class Worker:
         self._shown = shown
         self._stopping = asyncio.Event()
         self._looked_at = time.monotonic()
+        self._halted = ""
+
+    async def check(self) -> None:
+        """Raise if it takes nothing (readiness); the message says why."""
+        if self._halted:
+            raise Fatal(self._halted)
 
     async def run(self) -> None:
         """Work until stopped.
@@ -42,18 +49,24 @@ class Worker:
         Raises:
             RuntimeError: the app crashed, or its commits stand still: a new process may do better.
         """
-        app = Tracker(self._settings, self._shown).app
-        commits = Commits(self._settings.tracker_stall_s)
+        tracker = Tracker(self._settings, self._shown)
+        app, commits = tracker.app, Commits(self._settings.tracker_stall_s)
         await app.start()
         try:
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and not tracker.halted:
                 self._looked_at = time.monotonic()
                 if app.crashed:
                     raise RuntimeError("the Faust app crashed") from app.crash_reason
                 commits.check(_committed(app), _ends(app), time.monotonic())
                 await self._wait()
+            # What is in hand is in the dead letters, and will not be acknowledged.
+            app.conf.stream_wait_empty = not tracker.halted
+            self._halted = tracker.halted
         finally:
             await app.stop()
+        while not self._stopping.is_set():
+            self._looked_at = time.monotonic()
+            await self._wait()
 
     async def stop(self) -> None:
         """Let `run` return soon."""

@@ -1,0 +1,86 @@
+"""Partitions are shared fairly, and move only when they have to."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka.coordinator.protocol import (
+    ConsumerProtocolMemberAssignment,
+    ConsumerProtocolMemberMetadata,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pixcrawler.common.assignor import SteadyAssignor, new_assignor, share
+
+TOPICS = {"a": 12, "b": 5}
+MEMBERS = st.lists(st.sampled_from("uvwxyz"), min_size=1, max_size=6, unique=True)
+
+
+class Group:
+    """A group as the client runs it: bytes between members and their leader, no broker."""
+
+    def __init__(self) -> None:
+        self.assignors: dict[str, type[SteadyAssignor]] = {}
+
+    def rebalance(self, members: list[str]) -> Mapping[str, set[tuple[str, int]]]:
+        """These members, who remember what they had; newcomers remember nothing."""
+        self.assignors = {m: self.assignors.get(m) or new_assignor() for m in members}
+        said = {
+            m: ConsumerProtocolMemberMetadata.decode(a.metadata(TOPICS).encode())
+            for m, a in self.assignors.items()
+        }
+        cluster: Any = SimpleNamespace(partitions_for_topic=lambda name: set(range(TOPICS[name])))
+        found = self.assignors[members[0]].assign(cluster, said)
+        for member, assignor in self.assignors.items():
+            sent = ConsumerProtocolMemberAssignment.decode(found[member].encode())
+            assignor.on_assignment(sent)
+        return {
+            m: {(t, p) for t, ps in a.owned.items() for p in ps} for m, a in self.assignors.items()
+        }
+
+
+@given(st.lists(MEMBERS, min_size=1, max_size=6))
+def test_fair_and_steady_whoever_comes_and_goes(steps: list[list[str]]) -> None:
+    """Each partition has one reader, shares differ by one at most, moves are as few as can be."""
+    group = Group()
+    before: dict[str, set[tuple[str, int]]] = {}
+    for members in steps:
+        after = group.rebalance(members)
+        every = [each for has in after.values() for each in has]
+        assert sorted(every) == [(t, p) for t, n in sorted(TOPICS.items()) for p in range(n)]
+        for topic, count in TOPICS.items():
+            shares = {m: {p for t, p in has if t == topic} for m, has in after.items()}
+            sizes = [len(each) for each in shares.values()]
+            assert max(sizes) - min(sizes) <= 1
+            for member, has in shares.items():
+                had = {p for t, p in before.get(member, set()) if t == topic}
+                assert len(had & has) >= min(len(had), count // len(members))
+        totals = [len(has) for has in after.values()]
+        assert max(totals) - min(totals) <= 2
+        before = dict(after)
+
+
+def test_nothing_moves_when_nobody_came_or_went() -> None:
+    """Whoever leads."""
+    group = Group()
+    first = group.rebalance(["x", "y", "z"])
+    assert group.rebalance(["z", "y", "x"]) == first
+
+
+def test_a_member_that_was_away_does_not_get_back_what_others_have() -> None:
+    """A zombie remembers an era that is over."""
+    group = Group()
+    group.rebalance(["x", "y"])
+    zombie = group.assignors["x"]
+    settled = group.rebalance(["y", "z"])
+    group.assignors["x"] = zombie
+    after = group.rebalance(["x", "y", "z"])
+    for member in ("y", "z"):
+        assert after[member] < settled[member]
+
+
+def test_what_was_taken_comes_from_whoever_has_most() -> None:
+    """A third member of twelve partitions takes two of each of the others."""
+    shares = share(range(12), {"x": range(6), "y": range(6, 12), "z": ()}, {"x": 0, "y": 0, "z": 0})
+    assert shares == {"x": [0, 1, 2, 3], "y": [6, 7, 8, 9], "z": [4, 5, 10, 11]}
