@@ -212,3 +212,21 @@ class Exactly(RuleBasedStateMachine):
 
 TestExactly = Exactly.TestCase
 TestExactly.settings = settings(deadline=None)
+
+
+def test_what_is_done_is_remembered_while_the_partition_stays() -> None:
+    """Done behind something in hand, or after the revoke: delivered again it needs no work."""
+    offsets: Offsets[str] = Offsets()
+    offsets.assign(["a", "b"])
+    tokens = {(p, n): offsets.deliver(p, n) for p in ("a", "b") for n in range(4)}
+    for partition in ("a", "b"):
+        offsets.done(tokens[partition, 1])
+    offsets.revoke()
+    offsets.done(tokens["a", 2])
+    offsets.assign(["a"])
+    offsets.done(tokens["b", 3])
+    again = [offsets.deliver("a", n) for n in range(4)]
+    assert [offsets.done_before(token) for token in again] == [False, True, True, False]
+    offsets.assign(["a", "b"])
+    assert not any(offsets.done_before(offsets.deliver("b", n)) for n in range(4))
+    assert offsets.committable().positions == {}
