@@ -10,7 +10,7 @@ from pixcrawler.common.chunk_outcomes import ChunkObjects, merge, totals
 from pixcrawler.common.documents import Candidates, ChunkResult, DatasetIndex, Verdict, Verdicts
 from pixcrawler.common.events import JobFacts
 from pixcrawler.common.ids import chunk_id
-from pixcrawler.common.outcomes import Outcome
+from pixcrawler.common.outcomes import VALID, Outcome
 from tests.model.handlers.world import (
     JOB,
     WANTED,
@@ -98,8 +98,18 @@ def _numbers(objects: list[ChunkObjects], facts: JobFacts) -> Iterator[str]:
         yield "no two kept images are the same"
     if len(kept) > WANTED:
         yield "no more is kept than was asked for"
-    if len(kept) < WANTED and facts.status != "cancelled":
-        yield "as many are kept as were asked for"
+    if len(kept) < WANTED and facts.reason not in {"cancelled", "budget"}:
+        hashes = {row.sha256 for row in kept}
+        failed = {o.chunk_id for o in objects if o.result and o.result.status == "failed"}
+        left = [
+            verdict
+            for one in objects
+            if one.verdicts is not None and one.chunk_id not in failed
+            for verdict in one.verdicts.items
+            if verdict.outcome in VALID and verdict.sha256 not in hashes
+        ]
+        if left or facts.reason != "exhausted":
+            yield "as many are kept as were asked for"
     if len(kept) != facts.kept:
         yield "what is said to be kept is kept"
 

@@ -177,6 +177,11 @@ class Transaction:
         self._rows.held[name] = self
         return Answer([])
 
+    def live_claims(self, job: str) -> list[Claim]:
+        """A job's claims that count."""
+        found = self._rows.claims.items()
+        return [claim for (owner, _), claim in found if owner == job and self._rows.live(claim)]
+
     # ---- the validator's statements
 
     def _others(self, values: Mapping[str, Any]) -> list[Claim]:

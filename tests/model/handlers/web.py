@@ -22,44 +22,36 @@ class Web:
 
     Args:
         world: Where chance comes from.
-        candidates: In a chunk.
     """
 
-    def __init__(self, world: World, candidates: int) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._candidates = candidates
         self._flaky = world.pick((0, 4, 12)) if world.chaos else 0
-        self._shared = world.pick((2, 4, 8))
-        self._overlap = world.pick((0.4, 0.7, 1.0))
-        self._urls: dict[int, list[str]] = {}
+        shared, overlap = world.pick((2, 4, 8)), world.pick((0.4, 0.7, 1.0))
         self.images: dict[str, int] = {}
+        self.urls = [self._imagine(at, shared, overlap) for at in range(world.pick((8, 16, 40)))]
         self.spooler = Spooler(1 << 30, Path(tempfile.gettempdir()))
 
-    def urls(self, chunk: int) -> list[str]:
-        """Those of a chunk; only its first two chunks have what others have as well."""
-        if chunk not in self._urls:
-            self._urls[chunk] = [self._imagine(chunk, place) for place in range(self._candidates)]
-        return self._urls[chunk]
-
-    def _imagine(self, chunk: int, place: int) -> str:
+    def _imagine(self, place: int, shared: int, overlap: float) -> str:
+        """What a search gives at this place: what comes early is often there once more."""
         world = self._world
-        if chunk > 1 or world.chance() > self._overlap:
-            image = 100 + chunk * 10 + place
-        else:
-            image = int(world.chance() * self._shared)
-        url = f"https://web.test/{chunk}/{place}"
-        if image < 100 and world.chance() < 0.3:
-            url = f"https://web.test/shared/{image}"
+        image, url = 100 + place, f"https://web.test/{place}"
+        if place < 8 and world.chance() < overlap:
+            image = int(world.chance() * shared)
+            if world.chance() < 0.3:
+                url = f"https://web.test/shared/{image}"
         self.images[url] = image
         return url
 
     async def search(self, keyword: str, offset: int, limit: int) -> SearchPage:
-        """A source's answer; tomorrow's differs."""
+        """A source's answer; tomorrow's has another order."""
+        del keyword
         await effect()
-        urls = self.urls(int(keyword))[offset : offset + limit]
+        urls = self.urls[offset : offset + limit]
         if self._world.chance() < 0.3:
             urls = urls[::-1]
-        return SearchPage(tuple(map(Result, urls)), exhausted=False)
+        exhausted = offset + limit >= len(self.urls)
+        return SearchPage(tuple(map(Result, urls)), exhausted=exhausted)
 
     async def fetch(self, position: int, url: str) -> Answer:
         """A fetcher's answer: the image, or that it is not there just now."""

@@ -1,12 +1,13 @@
 """The real handlers of downloader, validator and uploader under the models' scheduler.
 
-Their objects are in memory, the rows that they read are played (`rows.py`), and so is the planner,
-which gives up with the real planner's `endings`; the planner's own handlers run under random
-schedules on a real PostgreSQL (tests/integration/planner). Every process may stop for ever, or
-sleep, before any effect: a read, a creation, a statement, a commit, an event.
+Their objects are in memory, the rows that they read are played (`rows.py`), and so is the planner:
+it decides with the real one's `plan`, `refill`, `facts` and `endings`, and only its rows are
+played. Its own handlers run under random schedules on a real PostgreSQL
+(tests/integration/planner). Every process may stop for ever, or sleep, before any effect: a read, a
+creation, a statement, a commit, an event.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-from pixcrawler.common import bitmaps, names
+from pixcrawler.common import names
 from pixcrawler.common.chunks import result_of
 from pixcrawler.common.context import RecordRef
 from pixcrawler.common.db import locks
@@ -33,14 +34,13 @@ from pixcrawler.common.events import (
     JobFacts,
     JobFinished,
     JobPlanned,
-    JobStatus,
-    Slice,
 )
-from pixcrawler.common.ids import chunk_id, parse_chunk_id
+from pixcrawler.common.ids import chunk_id
 from pixcrawler.common.jobs import Job, Options
 from pixcrawler.downloader.handler import handle_chunk_planned
 from pixcrawler.downloader.parts import Parts
-from pixcrawler.planner import endings
+from pixcrawler.planner import endings, facts, plan, refill, store
+from pixcrawler.planner.store import ChunkRow, Details, Held, JobRow, NewChunk
 from pixcrawler.uploader.handler import handle_chunk_validated, handle_job_planned
 from pixcrawler.uploader.sweep import Sweeper
 from pixcrawler.validator import judging
@@ -49,15 +49,14 @@ from pixcrawler.validator.judging import Judge
 from tests.model.handlers import web
 from tests.model.handlers.blobs import MemoryBlobs
 from tests.model.handlers.process import Loop, effect, process
-from tests.model.handlers.rows import Rows, Rules
+from tests.model.handlers.rows import Rows, Rules, Transaction
 from tests.model.handlers.web import Web
 from tests.model.world import Record, Steps, Work, World
 
 JOB = "01890000-0000-7000-8000-000000000001"
 PART_SIZE = 2
-CANDIDATES = 4
-WANTED = 5
-CHUNKS = 14
+CHUNK_SIZE = 4
+WANTED = 6
 RETRIES = 2
 TAKEBACKS = 5
 _NOWHERE = RecordRef("", 0, 0, 0)
@@ -81,10 +80,11 @@ OFF = ("write_once", "job_locked", "claims_released", "result_ends_chunk")
 class Row:
     """The planner's row of a chunk."""
 
+    made: NewChunk
     attempt: int = 1
     retries: int = 0
     takebacks: int = 0
-    kept: int = 0
+    result: ChunkResult | None = None
 
 
 @dataclass
@@ -134,7 +134,7 @@ class HandlerWorld(World):
         self.sweeper = Sweeper(
             self.blobs, self.rows.engine, deleted_for=timedelta(days=1), unknown_for=timedelta(0)
         )
-        self.web = Web(self, CANDIDATES)
+        self.web = Web(self)
         self.refusals = self.pick((0, 2, 5)) if self.chaos else 0
         self.doomed = self.pick((None, None, chunk_id(JOB, 0))) if self.chaos else None
         self.end = self.pick(("", "", "", "", "cancel", "delete")) if self.chaos else ""
@@ -151,21 +151,25 @@ class HandlerWorld(World):
             keywords=("k",),
             sources=("web",),
             max_images=WANTED,
-            chunk_size=CANDIDATES,
+            chunk_size=CHUNK_SIZE,
             priority=5,
             options=Options(near_duplicates=None, min_size=1),
             round=1,
             cancelled=False,
             deleted=False,
         )
-        for _ in range(2):
-            self.plan()
+        cursors = plan.cursors_for(plan.streams(("web",), ("k",)), ())
+        first = plan.plan_chunks(cursors, 0, WANTED, CHUNK_SIZE, 0)
+        self.cursors = first.cursors
+        for chunk in first.chunks:
+            self.plan(NewChunk(*chunk))
 
     # ---- objects and records
 
     def _created(self, name: str, data: bytes) -> None:
         self.tell("create", name.replace(JOB, "J"))
-        decides = not name.startswith("staging/")
+        # What a deleted job's last hands make is erased again, whatever it is.
+        decides = not name.startswith("staging/") and not self.rows.jobs[JOB].deleted
         if decides and self.first_bytes.setdefault(name, data) != data:
             self.breaks("what is decided never changes")
 
@@ -182,18 +186,17 @@ class HandlerWorld(World):
         self.bag.append(record)
         self.history.append(record)
 
-    def plan(self) -> None:
+    def plan(self, made: NewChunk) -> None:
         """One more chunk."""
         chunk = chunk_id(JOB, len(self.planned))
-        self.planned[chunk] = Row()
+        self.planned[chunk] = Row(made)
         self.rows.chunks[chunk] = "processing"
-        self.tell("plan", chunk[-2:])
+        self.tell("plan", chunk[-2:], made)
         self.publish(self._planned(chunk, 1))
 
     def _planned(self, chunk: str, attempt: int) -> ChunkPlanned:
-        keyword = str(parse_chunk_id(chunk).index)
-        piece = Slice(source="web", keyword=keyword, offset=0, limit=CANDIDATES)
-        return ChunkPlanned(chunk_id=chunk, attempt=attempt, slices=(piece,))
+        slices = self.planned[chunk].made.slices
+        return ChunkPlanned(chunk_id=chunk, attempt=attempt, slices=slices)
 
     def work_on(self, record: Record) -> Steps:
         return self.start(partial(self.handled, record, record.detail))
@@ -328,7 +331,11 @@ class HandlerWorld(World):
         return await endings.give_up(self.blobs, chunk, error=error, message="")
 
     async def look(self, results: Sequence[ChunkResult]) -> None:
-        """Apply results under the job's lock; refill or close when everything has ended."""
+        """Apply results under the job's lock; refill or close when everything has ended.
+
+        As `rounds.look` does: what needs objects is read between two transactions.
+        """
+        lost: tuple[int, dict[str, int]] = (-1, {})
         while True:
             async with self.rows.begin() as connection:
                 await locks.job_lock(connection, JOB)  # type: ignore[arg-type]
@@ -338,41 +345,89 @@ class HandlerWorld(World):
                 if job is None or self.closing is not None:
                     return
                 working = [c for c in self.planned if self.rows.chunks[c] == "processing"]
-                if not working:
-                    self._refill_or_close(job)
-                if job.wanted or not working:
+                suspects = () if working else self._refill_or_close(job, lost)
+                if not suspects and (job.wanted or not working):
                     return
-            results = [await self.give_up(chunk, "cancelled") for chunk in working]
+            if working:
+                results = [await self.give_up(chunk, "cancelled") for chunk in working]
+            else:
+                counted = len(self.planned)
+                engine = self.rows.engine
+                lost = (counted, await endings.count_lost(engine, self.blobs, JOB, suspects))
 
     def _apply(self, result: ChunkResult) -> None:
         if self.rows.chunks[result.chunk_id] == "processing":
             self.rows.chunks[result.chunk_id] = result.status
-            self.planned[result.chunk_id].kept = result.images.valid
+            self.planned[result.chunk_id].result = result
             self.tell("row", result.chunk_id[-2:], result.status, result.images.valid)
 
-    def _refill_or_close(self, job: Job) -> None:
-        done = [c for c in self.planned if self.rows.chunks[c] == "completed"]
-        kept = sum(self.planned[chunk].kept for chunk in done)
-        if job.wanted and kept < WANTED and len(self.planned) < CHUNKS:
-            self.plan()
-            return
-        failed = [c for c in self.planned if c not in done]
-        status: JobStatus = "completed" if kept >= WANTED else "incomplete" if kept else "failed"
-        self.closing = JobFacts(
-            round=1,
-            closed_round=1,
-            status=status if job.wanted else "cancelled",
-            reason="reached",
-            total_chunks=len(self.planned),
-            completed=_ranges(done),
-            failed=_ranges(failed),
-            requested=WANTED,
-            kept=kept,
-            closed_at=_WHEN,
-        )
-        self.tell("CLOSE", self.closing.status, kept)
+    def _refill_or_close(self, job: Job, lost: tuple[int, dict[str, int]]) -> Sequence[str]:
+        """As the planner does with its rows; the chunks of which it has to know what they lost."""
+        asked, chunks = self._asked(job), self._chunks()
+        if not job.wanted:
+            self._close(facts.closing(asked, chunks, "cancelled"), job)
+        elif facts.kept(chunks) >= WANTED:
+            self._close(facts.closing(asked, chunks, "reached"), job)
+        else:
+            details = self._details()
+            suspects = refill.suspects(chunks, details)
+            if suspects and lost[0] != len(chunks):
+                return suspects
+            more = refill.plan_refill(asked, chunks, self.cursors, details, lost[1])
+            self.cursors = more.cursors
+            for made in more.chunks:
+                self.plan(made)
+            if not more.chunks:
+                self._close(facts.closing(asked, chunks, more.reason), job)
+        return ()
+
+    def _close(self, closing: JobFacts, job: Job) -> None:
+        self.closing = closing
+        self.tell("CLOSE", closing.status, closing.reason, closing.kept)
         if not job.deleted:
-            self.publish(JobPlanned(job_id=JOB, **self.closing.model_dump()))
+            self.publish(JobPlanned(job_id=JOB, **closing.model_dump()))
+
+    def _asked(self, job: Job) -> JobRow:
+        return JobRow(
+            job_id=JOB,
+            sources=job.sources,
+            keywords=job.keywords,
+            urls=0,
+            max_images=WANTED,
+            chunk_size=CHUNK_SIZE,
+            priority=5,
+            refill_factor=job.options.refill_factor,
+            round=1,
+            cancelled=job.cancelled,
+            deleted=job.deleted,
+            created_at=_WHEN,
+            started_at=_WHEN,
+            now=_WHEN,
+        )
+
+    def _chunks(self) -> tuple[ChunkRow, ...]:
+        return tuple(
+            ChunkRow(
+                chunk_id=chunk,
+                index=index,
+                status=self.rows.chunks[chunk],
+                attempt=row.attempt,
+                retry_of=row.made.retry_of,
+                error=row.result.error or None if row.result else None,
+                range=row.made.range,
+                images=row.result.images if row.result else None,
+                ended_at=_WHEN,
+            )
+            for index, (chunk, row) in enumerate(self.planned.items())
+        )
+
+    def _details(self) -> dict[str, Details]:
+        return {
+            chunk: Details(
+                slices=row.made.slices, exhausted=row.result.exhausted if row.result else ()
+            )
+            for chunk, row in self.planned.items()
+        }
 
     # ---- chance and time
 
@@ -461,13 +516,20 @@ class HandlerWorld(World):
         return True
 
 
-def _ranges(chunks: Sequence[str]) -> str:
-    return bitmaps.to_ranges(bitmaps.from_indices(parse_chunk_id(c).index for c in chunks))
+async def _held(
+    connection: Transaction, job_id: str, sha256: Collection[str], urls: Collection[str]
+) -> Held:
+    """In place of `store.held`: which of these images live claims hold."""
+    await effect()
+    live = connection.live_claims(job_id)
+    mine = [claim for claim in live if claim.sha256.hex() in sha256 or claim.url in urls]
+    return Held(frozenset(c.sha256.hex() for c in mine), frozenset(c.url for c in mine))
 
 
 def small_parts_and_quick_images() -> ExitStack:
-    """Two candidates in a part, and no decoding."""
+    """Two candidates in a part, no decoding, and the planner's question in memory."""
     stack = ExitStack()
     stack.enter_context(patch.object(names, "PART_SIZE", PART_SIZE))
     stack.enter_context(patch.object(judging, "decide", web.decide))
+    stack.enter_context(patch.object(store, "held", _held))
     return stack
