@@ -14,7 +14,7 @@ from tests.model.handlers.blobs import MemoryBlobs
 from tests.model.handlers.world import JOB, OFF, HandlerWorld
 from tests.model.running import HANDLERS, broken, story
 
-SCHEDULES = int(os.environ.get("PIXCRAWLER_TEST_HANDLER_SCHEDULES", "400"))
+SCHEDULES = int(os.environ.get("PIXCRAWLER_TEST_HANDLER_SCHEDULES", "300"))
 
 BREAKS = {
     "write_once": "what is decided never changes",
