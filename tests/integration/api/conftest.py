@@ -14,6 +14,7 @@ from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.api.app import create_app
+from pixcrawler.api.feed import Feed
 from pixcrawler.api.parts import make_parts
 from pixcrawler.api.settings import Settings
 from pixcrawler.common import ids, keys
@@ -165,6 +166,7 @@ async def world(module_database: str, api_url: str, tmp_path: Path) -> AsyncIter
         engine,
         blobs,
         Health(),
+        Feed("", client_id="never runs"),
         source="/api/test",
         hint=lambda: hints.append(None),
         now=clock,

@@ -1,6 +1,7 @@
 """The api's composition root."""
 
 from pixcrawler.api.app import create_app
+from pixcrawler.api.feed import Feed
 from pixcrawler.api.parts import make_parts
 from pixcrawler.api.server import WebServer
 from pixcrawler.api.settings import Settings
@@ -11,13 +12,15 @@ from pixcrawler.common.service import Runnable, Runtime
 
 
 async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
-    """The web server, the relay of its events, and the end of tombstones."""
+    """The web server, live progress, the relay of events, and the end of tombstones."""
     relay = Relay(runtime.engine, runtime.publisher)
+    feed = Feed(settings.kafka_bootstrap_servers, client_id=f"api-{runtime.worker}")
     parts = make_parts(
         settings,
         runtime.engine,
         runtime.blobs,
         runtime.health,
+        feed,
         source=runtime.source,
         hint=relay.hint,
     )
@@ -25,7 +28,7 @@ async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
         create_app(parts), settings.http_host, settings.http_port, drain_s=settings.drain_s
     )
     web.listen()
-    return [web, relay, tombstones(runtime.engine, settings.api_tombstone_days)]
+    return [web, feed, relay, tombstones(runtime.engine, settings.api_tombstone_days)]
 
 
 def main() -> None:

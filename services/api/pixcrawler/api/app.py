@@ -5,7 +5,7 @@ from fastapi import FastAPI
 from pixcrawler.api import problems
 from pixcrawler.api.middleware import BodyLimit, RequestLog
 from pixcrawler.api.parts import Parts
-from pixcrawler.api.routes import chunks, jobs, operations, results
+from pixcrawler.api.routes import chunks, jobs, live, operations, results
 
 DESCRIPTION = """
 Builds image datasets: keywords in, exactly that many valid, unique, attributed images out.
@@ -15,7 +15,7 @@ Errors are `application/problem+json` (RFC 9457). Lists answer `{items, next_cur
 `cursor=<next_cursor>` for what follows, until it is null.
 """
 
-ROUTERS = tuple(routes.router for routes in (jobs, chunks, results, operations))
+ROUTERS = tuple(routes.router for routes in (jobs, live, chunks, results, operations))
 
 _PROBLEM = {
     "description": "A problem (RFC 9457).",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pixcrawler.api.feed import Feed
 from pixcrawler.api.handler import Jobs
 from pixcrawler.api.links import Links
 from pixcrawler.api.outcomes import Outcomes
@@ -30,6 +31,7 @@ class Parts:
     jobs: Jobs
     outcomes: Outcomes
     links: Links
+    feed: Feed
     now: Callable[[], datetime]
 
 
@@ -38,6 +40,7 @@ def make_parts(
     engine: AsyncEngine,
     blobs: BlobStore,
     health: Health,
+    feed: Feed,
     *,
     source: str,
     hint: Callable[[], None],
@@ -50,6 +53,7 @@ def make_parts(
         engine: As the api's role.
         blobs: The blob store.
         health: What `/healthz` and `/readyz` show.
+        feed: Live progress.
         source: `ce_source` of the events.
         hint: Called when an event was put into the outbox.
         now: The wall clock, aware.
@@ -62,6 +66,7 @@ def make_parts(
         jobs=Jobs(engine, settings, source=source, hint=hint),
         outcomes=Outcomes(blobs),
         links=Links(settings.link_key, lambda: now().timestamp()),
+        feed=feed,
         now=now,
     )
 

@@ -27,6 +27,12 @@ class Settings(ResourceSettings, ServiceSettings):
     api_link_secret: str = Field(default="", repr=False)
     """Signs links to files that the api serves itself; the same for every replica. Derived from the
     database's URL, password included, if empty."""
+    api_heartbeat_s: float = Field(default=15.0, gt=0)
+    """Seconds after which a stream of events without news says that it is still there; shorter than
+    the idle time of what is between here and clients (60 s is common)."""
+    api_max_streams: int = Field(default=2_000, ge=1)
+    """Streams of events that one replica holds open; 503 beyond. Each takes a connection and some
+    30 kB."""
     api_tombstone_days: int = Field(default=35, ge=1)
     """Days that a deleted job is remembered; longer than the longest retention of a topic (30), so
     that a replayed event finds it deleted and not unknown."""

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.common.db.tables import crawl_jobs, job_requests
 from pixcrawler.common.documents import StoredFile, Unanswered
-from pixcrawler.common.events import ImageTotals, JobStatus, ProgressView, Value
+from pixcrawler.common.events import ImageTotals, JobStatus, ProgressView, Revision, Value
 from pixcrawler.common.jobs import Options
 
 
@@ -47,6 +47,7 @@ class JobRecord(Value):
     cancelled: bool
     status: JobStatus
     finished_round: int
+    revision: Revision | None
     progress: ProgressView | None
     chunks: ChunkCounts
 
@@ -110,10 +111,11 @@ RequestKind = Literal["start", "extend", "retry", "cancel"]
 
 _JOB = """
     SELECT job_id, owner, name, project_id, keywords, sources, max_images, chunk_size, priority,
-           options, round, created_at, started_at, cancelled, status, finished_round, progress,
-           total, pending, processing, completed, failed
+           options, round, created_at, started_at, cancelled, status, finished_round, revision,
+           progress, total, pending, processing, completed, failed
     FROM (
         SELECT job.*, job.cancelled_at IS NOT NULL AS cancelled, counted.*, shown.progress,
+               shown.revision,
                coalesce((shown.revision->>0)::int, 0) AS finished_round,
                CASE
                    WHEN shown.progress->>'status' IN
