@@ -48,6 +48,16 @@ async def test_half_open_it_closes_with_an_answer() -> None:
     assert breaker.closed
 
 
+async def test_sources_are_shown_also_while_they_answer() -> None:
+    """0, then 1, then 0: an alarm on it can end."""
+    breaker = Breaker("lasting", Terms(failures=1, recovery_s=60), lasting=True)
+    assert shown("lasting") == 0
+    breaker.failed()
+    assert shown("lasting") == 1
+    breaker.answered()
+    assert shown("lasting") == 0
+
+
 async def test_half_open_it_opens_with_one_failure() -> None:
     """For a whole rest again."""
     breaker = await opened("three")

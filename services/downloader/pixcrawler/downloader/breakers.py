@@ -33,13 +33,17 @@ class Breaker:
     Args:
         name: In metrics and logs.
         terms: When it opens.
+        lasting: Whether it is shown while it is closed as well: sources are few, hosts many.
     """
 
-    def __init__(self, name: str, terms: Terms) -> None:
+    def __init__(self, name: str, terms: Terms, *, lasting: bool = False) -> None:
         self._name = name
+        self._lasting = lasting
         self._terms = terms
         self._circuit = CircuitBreaker(terms.failures, terms.recovery_s, _FailedError, name)
         self._opened_at = 0.0
+        if lasting:
+            metrics.BREAKER_OPEN.labels(name).set(0)
 
     @property
     def closed(self) -> bool:
@@ -72,6 +76,9 @@ class Breaker:
             log.warning("rests", action="open-breaker", of=self._name, for_s=self._terms.recovery_s)
 
     def forget(self) -> None:
-        """Show nothing of it any more: hosts are many."""
+        """Show that it is closed, or nothing of it any more."""
+        if self._lasting:
+            metrics.BREAKER_OPEN.labels(self._name).set(0)
+            return
         with contextlib.suppress(KeyError):
             metrics.BREAKER_OPEN.remove(self._name)

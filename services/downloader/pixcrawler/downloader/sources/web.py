@@ -107,7 +107,7 @@ class Asker:
         self._timeout = aiohttp.ClientTimeout(total=deadline_s)
         self._turn = asyncio.Lock()
         self._resume_at = 0.0
-        self._breaker = Breaker(name, rests or Terms())
+        self._breaker = Breaker(name, rests or Terms(), lasting=True)
         self._in_vain = 0
         self._trouble = "does not answer"
 
