@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -35,6 +36,17 @@ KEYS = tuple(range(4))
 OPEN_AT_MOST = 3
 
 
+some_keys = st.lists(st.sampled_from(KEYS), min_size=1, max_size=5)
+
+
+@dataclass(eq=False)
+class Transaction:
+    """One that is open, and the (key, number) of its events."""
+
+    connection: AsyncConnection
+    added: list[tuple[int, int]] = field(default_factory=list)
+
+
 class Died(BaseException):
     """The process of a relay is gone; its connection, too."""
 
@@ -45,7 +57,6 @@ class Kafka(Publisher):
     def __init__(self) -> None:
         super().__init__("nowhere", source="/test")
         self.log: list[tuple[int, int]] = []
-        self.away = False
         self.dies = ""
         self.entered = asyncio.Event()
         self.gate = asyncio.Event()
@@ -53,7 +64,7 @@ class Kafka(Publisher):
 
     async def check(self) -> None:
         """Answers unless it is away."""
-        if self.away:
+        if self.dies == "away":
             raise Retry("away", error="kafka")
 
     async def send(self, records: Sequence[Record]) -> None:
@@ -81,60 +92,76 @@ class Outbox(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.kafka = Kafka()
-        self.open: dict[int, tuple[AsyncConnection, list[tuple[int, int]]]] = {}
+        self.open: list[Transaction] = []
         self.next: dict[int, int] = defaultdict(int)
         self.committed: list[tuple[int, int]] = []
-        self.seen = 0
         self.background.run(self._empty())
 
     async def _empty(self) -> None:
         async with self.engine.begin() as connection:
             await connection.execute(delete(table))
 
-    def _keys_in_use(self) -> set[int]:
-        return {key for _, added in self.open.values() for key, _ in added}
+    def _facts(self, keys: Sequence[int], mine: Transaction) -> list[ChunkPlanned]:
+        """One more fact for each key that no other transaction holds."""
+        taken = {key for each in self.open if each is not mine for key, _ in each.added}
+        facts = []
+        for key in keys:
+            if key not in taken:
+                self.next[key] += 1
+                mine.added.append((key, self.next[key]))
+                chunk = ids.chunk_id(JOB, key)
+                facts.append(ChunkPlanned(chunk_id=chunk, attempt=self.next[key], slices=()))
+        return facts
 
     @precondition(lambda self: len(self.open) < OPEN_AT_MOST)
-    @rule()
-    def begin(self) -> None:
-        number = max(self.open, default=0) + 1
-        self.open[number] = (self.background.run(self._connect()), [])
+    @rule(keys=some_keys)
+    def begin(self, keys: list[int]) -> None:
+        """A transaction that stays open, with some events in it."""
+        mine = Transaction(self.background.run(self._connect()))
+        self.open.append(mine)
+        self._add(mine, keys)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), keys=some_keys)
+    def add(self, data: st.DataObject, keys: list[int]) -> None:
+        """More events in one of the open transactions."""
+        self._add(data.draw(st.sampled_from(self.open)), keys)
+
+    def _add(self, mine: Transaction, keys: Sequence[int]) -> None:
+        facts = self._facts(keys, mine)
+        self.background.run(outbox.add_all(mine.connection, facts, source="/test", traceparent=""))
 
     async def _connect(self) -> AsyncConnection:
         return await self.engine.connect()
 
-    @precondition(lambda self: self.open)
-    @rule(data=st.data(), keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=5))
-    def add(self, data: st.DataObject, keys: list[int]) -> None:
-        connection, added = self.open[data.draw(st.sampled_from(sorted(self.open)))]
-        mine = {key for key, _ in added}
-        facts = []
-        for key in keys:
-            if key in self._keys_in_use() - mine:
-                continue
-            self.next[key] += 1
-            fact = ChunkPlanned(chunk_id=ids.chunk_id(JOB, key), attempt=self.next[key], slices=())
-            facts.append(fact)
-            added.append((key, self.next[key]))
-        self.background.run(outbox.add_all(connection, facts, source="/test", traceparent=""))
+    @rule(keys=some_keys)
+    def whole(self, keys: list[int]) -> None:
+        """A transaction from its beginning to its commit."""
+        mine = Transaction(self.background.run(self._connect()))
+        self._add(mine, keys)
+        self.background.run(self._end(mine.connection, commits=True))
+        self.committed += mine.added
 
     @precondition(lambda self: self.open)
-    @rule(data=st.data(), commits=st.booleans())
+    @rule(data=st.data(), commits=st.sampled_from([True, True, False]))
     def end(self, data: st.DataObject, commits: bool) -> None:
-        connection, added = self.open.pop(data.draw(st.sampled_from(sorted(self.open))))
-        self.background.run(self._end(connection, commits))
+        """One of the open transactions is committed, or rolled back."""
+        mine = data.draw(st.sampled_from(self.open))
+        self.open.remove(mine)
+        self.background.run(self._end(mine.connection, commits=commits))
         if commits:
-            self.committed += added
+            self.committed += mine.added
 
-    async def _end(self, connection: AsyncConnection, commits: bool) -> None:
+    async def _end(self, connection: AsyncConnection, *, commits: bool) -> None:
         await (connection.commit() if commits else connection.rollback())
         await connection.close()
 
-    @rule(dies=st.sampled_from(["", "", "before", "between", "after"]))
+    @precondition(lambda self: self.waits)
+    @rule(dies=st.sampled_from(["", "", "away", "before", "between", "after"]))
     def relay(self, dies: str) -> None:
         """One pass; its process may die before, in the middle of, or after what it sends."""
         self.kafka.dies = dies
-        with suppress(Died):
+        with suppress(Died, Retry):
             self.background.run(self._pass())
         self.kafka.dies = ""
         self._look()
@@ -142,15 +169,7 @@ class Outbox(RuleBasedStateMachine):
     async def _pass(self) -> int:
         return await Relay(self.engine, self.kafka).relay_once()
 
-    @rule()
-    def kafka_is_away(self) -> None:
-        """Nothing happens meanwhile, unless there is nothing to do anyway."""
-        self.kafka.away = True
-        with suppress(Retry):
-            self.background.run(self._pass())
-        self.kafka.away = False
-        self._look()
-
+    @precondition(lambda self: self.waits)
     @rule(dies=st.booleans())
     def two_relays(self, dies: bool) -> None:
         """While one waits for Kafka another finds it locked; then the first goes on, or dies."""
@@ -173,21 +192,25 @@ class Outbox(RuleBasedStateMachine):
         with suppress(Died):
             await first
 
+    @property
+    def waits(self) -> bool:
+        """Whether something was committed and not sent yet."""
+        return bool(set(self.committed) - set(self.kafka.log))
+
     def _look(self) -> None:
         """What was sent just now was committed, and nothing of its key is left out before it."""
         reached: dict[int, int] = defaultdict(int)
         order = {key: [n for k, n in self.committed if k == key] for key in KEYS}
-        for place, (key, number) in enumerate(self.kafka.log):
+        for key, number in self.kafka.log:
             assert (key, number) in self.committed
             at = order[key].index(number)
             assert at <= reached[key], f"{number} of {key} was sent before one that came before it"
             reached[key] = max(reached[key], at + 1)
-            self.seen = place
 
     def teardown(self) -> None:
         """In the end everything that was committed has been sent."""
-        for connection, _ in self.open.values():
-            self.background.run(self._end(connection, commits=False))
+        for each in self.open:
+            self.background.run(self._end(each.connection, commits=False))
         self.background.run(Relay(self.engine, self.kafka).relay_all())
         self._look()
         assert set(self.kafka.log) == set(self.committed)
@@ -203,7 +226,7 @@ class Outbox(RuleBasedStateMachine):
 def test_the_outbox_keeps_its_promise(database: str) -> None:
     """Whatever transactions and relays do: at least once, never what was rolled back, in order."""
     with Background() as background:
-        engine = connect(database)
+        engine = connect(database, pool_size=12)
         made = type("Bound", (Outbox,), {"engine": engine, "background": background})
         try:
             run_state_machine_as_test(
