@@ -58,6 +58,21 @@ async def test_not_retriable(desk: Desk) -> None:
     assert now["attempts"][-1]["state"] == "failed"
 
 
+async def test_every_failure_has_its_reason(desk: Desk) -> None:
+    """What each attempt said is kept, also of the last one, with the replica that it failed on."""
+    job, chunk = await one(desk)
+    for attempt in (1, 2, 3):
+        await desk.handle(failed(chunk, attempt))
+        await desk.execute("UPDATE job_chunks SET not_before = now() WHERE status = 'pending'")
+        await admission.admit(desk.tools[0])
+    steps = (await row(desk, job))["attempts"]
+    assert [(s["attempt"], s["state"], s["error"]) for s in steps] == [
+        (attempt, "failed", "blob_store") for attempt in (1, 2, 3)
+    ]
+    assert {(s["message"], s["worker"]) for s in steps} == {("it did not work", "worker-7")}
+    assert (await row(desk, job))["status"] == "failed"
+
+
 async def test_only_the_present_attempt_counts(desk: Desk) -> None:
     """A failure of an attempt that is over, or repeated, changes nothing."""
     job, chunk = await one(desk)
