@@ -32,7 +32,7 @@ def handler_laws(world: HandlerWorld) -> Iterator[str]:
     objects = [_objects(world, chunk) for chunk in world.planned]
     for one in objects:
         yield from _chunk(world, one)
-    yield from _numbers(objects, world.closing)
+    yield from _numbers(world, objects, world.closing)
     yield from _index(world, objects, world.closing)
     if any(name.startswith("staging/") for name in world.blobs.objects):
         yield "no staging is left"
@@ -89,7 +89,7 @@ def _archive(archive: bytes | None, result: ChunkResult, kept: list[Verdict]) ->
         yield "what is kept is in the archive"
 
 
-def _numbers(objects: list[ChunkObjects], facts: JobFacts) -> Iterator[str]:
+def _numbers(world: HandlerWorld, objects: list[ChunkObjects], facts: JobFacts) -> Iterator[str]:
     rows = merge(objects)
     if len({row.url for row in rows}) != len(rows):
         yield "a URL has one outcome"
@@ -100,13 +100,15 @@ def _numbers(objects: list[ChunkObjects], facts: JobFacts) -> Iterator[str]:
         yield "no more is kept than was asked for"
     if len(kept) < WANTED and facts.reason not in {"cancelled", "budget"}:
         hashes = {row.sha256 for row in kept}
-        failed = {o.chunk_id for o in objects if o.result and o.result.status == "failed"}
+        # Slices may be run again; the web's last answer is what is there.
+        last = {world.planned[one.chunk_id].made.slices: one for one in objects}
         left = [
             verdict
-            for one in objects
-            if one.verdicts is not None and one.chunk_id not in failed
+            for one in last.values()
+            if one.verdicts is not None and one.result is not None
             for verdict in one.verdicts.items
-            if verdict.outcome in VALID and verdict.sha256 not in hashes
+            if one.result.status == "completed" and verdict.outcome in VALID
+            if verdict.sha256 not in hashes
         ]
         if left or facts.reason != "exhausted":
             yield "as many are kept as were asked for"
