@@ -73,6 +73,7 @@ crawl_jobs = Table(
     Column("keywords", JSONB, nullable=False),  # [str]
     Column("sources", JSONB, nullable=False),  # [str]
     Column("urls", JSONB),  # [str] or null; for the source `urls`
+    Column("url_list_id", Text, ForeignKey("url_lists.list_id")),  # instead of `urls`
     Column("max_images", Integer, nullable=False),  # grows with every extend
     Column("chunk_size", Integer, nullable=False),  # candidates; frozen at creation
     Column("priority", SmallInteger, nullable=False, server_default="5"),
@@ -91,6 +92,30 @@ crawl_jobs = Table(
     CheckConstraint("max_images > 0", name="max_images_positive"),
     CheckConstraint("chunk_size > 0", name="chunk_size_positive"),
     Index("ix_crawl_jobs_owner_created", "owner", text("job_id DESC")),
+    Index(
+        "ix_crawl_jobs_url_list_id",
+        "url_list_id",
+        postgresql_where=text("url_list_id IS NOT NULL"),
+    ),
+)
+
+url_lists = Table(
+    "url_lists",
+    metadata,
+    Column("list_id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False, server_default=""),  # of the file
+    Column("format", Text, nullable=False),  # txt, csv, tsv, jsonl, parquet
+    Column("columns", JSONB, nullable=False),  # {field of a row: the file's name for it}
+    Column("rows", Integer, nullable=False),  # that can be asked for
+    Column("repeated", Integer, nullable=False),  # of them: URLs of an earlier row
+    Column("rejected", Integer, nullable=False),
+    Column("rejected_rows", JSONB, nullable=False),  # the first few: [{line, reason, text}]
+    Column("bytes", BigInteger, nullable=False),  # of the upload
+    _now("created_at"),
+    Column("deleted_at", DateTime(timezone=True)),
+    CheckConstraint("rows > 0", name="rows_positive"),
+    Index("ix_url_lists_owner_created", "owner", text("list_id DESC")),
 )
 
 job_requests = Table(
@@ -213,7 +238,7 @@ outbox = Table(
 )
 
 OWNERS: dict[str, tuple[str, ...]] = {
-    "api": ("crawl_jobs", "job_requests", "api_keys"),
+    "api": ("crawl_jobs", "job_requests", "api_keys", "url_lists"),
     "planner": ("job_chunks", "job_rounds"),
     "validator": ("image_claims", "chunk_claims"),
     "tracker": ("job_progress",),
