@@ -35,6 +35,9 @@ from pixcrawler.common.watchdog import Watchdog
 from pixcrawler.standalone.kafka import Kafka, KafkaSettings
 from pixcrawler.standalone.paths import cache_dir
 
+WARM = 4.0
+"""Times the work, before the restart begins."""
+
 console = Console(highlight=False, width=100)
 
 
@@ -161,7 +164,7 @@ async def measure(servers: str, options: Options) -> Outcome:
     job, slots = ids.new_job_id(), options.replicas * options.in_flight
     replicas = Replicas(servers, options, publisher)
     per_slot = (options.work_s * 1.5 + options.pause_s + 3.0) * options.replicas / options.work_s
-    count = round(slots * (per_slot + 3))
+    count = round(slots * (per_slot + 3 + WARM))
     chunks = [
         ChunkPlanned(chunk_id=ids.chunk_id(job, n), attempt=1, slices=()) for n in range(count)
     ]
@@ -169,6 +172,8 @@ async def measure(servers: str, options: Options) -> Outcome:
     for number in range(options.replicas):
         await replicas.start(number)
     await _until_busy(replicas.ledger, slots)
+    # Starting them moved partitions, too, and what that left behind is not the restart's.
+    await asyncio.sleep(WARM * options.work_s)
     replicas.ledger.runs.clear()
     begun = time.monotonic()
     for number in range(options.replicas):

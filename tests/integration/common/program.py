@@ -1,6 +1,8 @@
 """A small program of the pipeline, for tests that kill, pause and stop a real process."""
 
+import asyncio
 import functools
+import time
 from collections.abc import Sequence
 
 from pydantic import Field
@@ -19,12 +21,17 @@ class Settings(StageSettings):
 
     capacity: int = Field(default=1)
     unlucky: bool = False
+    stubborn_s: float = 0
 
 
-async def handle(event: ChunkPlanned, context: Context, *, unlucky: bool) -> Sequence[Event]:
-    """Answer at once, or end the process."""
+async def handle(
+    event: ChunkPlanned, context: Context, *, unlucky: bool, stubborn_s: float
+) -> Sequence[Event]:
+    """Answer at once, or end the process; or be held by a thread, and by nothing that ends it."""
     if unlucky:
         raise Fatal("bad luck")
+    if stubborn_s:
+        await asyncio.to_thread(time.sleep, stubborn_s)
     await context.check()
     return [
         ChunkDownloaded(
@@ -37,7 +44,7 @@ async def build(settings: Settings, runtime: Runtime) -> Runnable:
     """The composition root."""
     if settings.capacity < 1:
         raise SettingsError("PIXCRAWLER_CAPACITY: below one chunk; give it more")
-    handler = functools.partial(handle, unlucky=settings.unlucky)
+    handler = functools.partial(handle, unlucky=settings.unlucky, stubborn_s=settings.stubborn_s)
     return runtime.stage([Route(ChunkPlanned, handler)], watch_jobs=False)
 
 

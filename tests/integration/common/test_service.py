@@ -15,8 +15,10 @@ import pytest
 from pixcrawler.common import admin, ids, topics
 from pixcrawler.common.db.migrate import upgrade
 from pixcrawler.common.events import ChunkPlanned
+from pixcrawler.common.limits import DRAIN_S, GRACE_S, STOP_MARGIN_S
 from pixcrawler.common.publisher import Publisher
 from pixcrawler.common.watchdog import EXIT_PAUSED
+from pixcrawler.standalone import UpOptions
 from pixcrawler.standalone.ports import free_ports
 from tests.integration.common.bench import DEADLINE_S, soon_there
 
@@ -110,6 +112,34 @@ async def test_work_metrics_and_a_clean_stop(real: dict[str, str], fresh_kafka: 
         lines = [json.loads(line) for line in running.stderr.splitlines()]
         assert {line["service"] for line in lines} == {"downloader"}
     assert sum(each.lag for each in await admin.lag(fresh_kafka, ["downloader"])) == 0
+
+
+async def test_what_does_not_end_does_not_hold_the_process(
+    real: dict[str, str], fresh_kafka: str
+) -> None:
+    """A thread that goes on for minutes: SIGTERM ends the process within drain and margin, with 0,
+    and nothing of it is committed."""
+    await admin.apply_topics(fresh_kafka)
+    chunk = await ask(fresh_kafka)
+    told = {"PIXCRAWLER_DRAIN_S": "1", "PIXCRAWLER_STUBBORN_S": "300"}
+    async with program(**real, **told) as running:
+        await soon_there(running.ready)
+        await soon_there(lambda: _in_hand(running))
+        begun = asyncio.get_running_loop().time()
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.exit_code() == 0
+        assert asyncio.get_running_loop().time() - begun < 1 + STOP_MARGIN_S + 5
+    async with program(**real):
+        await answered(fresh_kafka, chunk)
+
+
+def test_the_grace_period_has_room_for_everything() -> None:
+    """Who kills after Kubernetes' default kills nobody who drains as long as we do by default."""
+    assert DRAIN_S + STOP_MARGIN_S < GRACE_S == UpOptions().grace_s
+
+
+async def _in_hand(running: Program) -> bool:
+    return 'pixcrawler_in_flight{stage="downloader"} 1.0' in (await running.get("/metrics"))[1]
 
 
 async def test_a_paused_process_stops_itself(real: dict[str, str], fresh_kafka: str) -> None:
