@@ -95,7 +95,7 @@ async def test_urls_are_enough(world: World) -> None:
         ({"keywords": []}, "keywords", "keywords must not be empty"),
         ({"keywords": ["a\0b"]}, "keywords.0", "must not contain a NUL"),
         ({"keywords": [" "]}, "keywords.0", "at least 1 character"),
-        ({"sources": ["altavista"]}, "sources.0", "'altavista' is none"),
+        ({"sources": ["altavista"]}, "sources.0", "sources: 'altavista' is unknown; choose from"),
         ({"sources": ["urls"]}, "urls", "urls must not be empty"),
         ({"options": {"min_size": 0}}, "options.min_size", "options.min_size"),
         ({"options": {"sharpness": 1}}, "options.sharpness", "Extra inputs"),

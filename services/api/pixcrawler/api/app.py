@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from pixcrawler.api import problems
-from pixcrawler.api.middleware import BodyLimit, RequestLog
+from pixcrawler.api.middleware import BodyLimit, RequestLog, allow_origins
 from pixcrawler.api.parts import Parts
 from pixcrawler.api.routes import chunks, jobs, live, operations, results
 
@@ -47,7 +47,7 @@ _PROBLEM = {
 
 
 def create_app(parts: Parts) -> FastAPI:
-    """The application over these parts; cross-origin requests are not allowed."""
+    """The application over these parts."""
     app = FastAPI(
         title="PixCrawler",
         version="1",
@@ -64,4 +64,5 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(router)
     app.add_middleware(BodyLimit, limit=parts.settings.api_body_limit_bytes)
     app.add_middleware(RequestLog)
+    allow_origins(app, parts.settings.api_cors_origins)
     return app

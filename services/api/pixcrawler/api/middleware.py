@@ -1,11 +1,14 @@
-"""Around every request: its id, its line in the log, and a limit to its body."""
+"""Around every request: its id, its line in the log, a limit to its body, other origins."""
 
 import re
 import time
 import uuid
+from collections.abc import Sequence
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixcrawler.api.problems import Problem, respond, unexpected
@@ -16,6 +19,44 @@ log = logs.get(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = ("/healthz", "/readyz", "/metrics")
 """Paths that are asked every few seconds: their lines are for debugging."""
+
+_ASKED_WITH = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Range",
+    "Traceparent",
+    "X-API-Key",
+    "X-Request-ID",
+)
+_ANSWERED_WITH = (
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Location",
+    "Retry-After",
+    "X-Request-ID",
+)
+_PREFLIGHT_S = 3600
+
+
+def allow_origins(app: Starlette, origins: Sequence[str]) -> None:
+    """Let pages of these origins use the application; none of them: say nothing about origins.
+
+    Without credentials, since keys travel in headers that a page has to set.
+    """
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
+            allow_headers=_ASKED_WITH,
+            expose_headers=_ANSWERED_WITH,
+            max_age=_PREFLIGHT_S,
+        )
 
 
 class RequestLog:

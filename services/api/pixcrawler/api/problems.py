@@ -121,7 +121,7 @@ def _field_error(item: Mapping[str, Any]) -> dict[str, str]:
     if item["type"] == "json_invalid":
         path = ["body"]
     field, message = ".".join(path), str(item["msg"])
-    named = message.startswith((field, path[-1]))
+    named = message.startswith(tuple(part for part in path if not part.isdecimal()))
     return {"field": field, "message": message if named else f"{field}: {message}"}
 
 

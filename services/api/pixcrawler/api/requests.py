@@ -53,7 +53,7 @@ def _number_as_text(value: object) -> object:
 
 def _source(value: str) -> str:
     if value not in KNOWN:
-        raise wrong(f"sources: {value!r} is none; known are {', '.join(KNOWN)}")
+        raise wrong(f"sources: {value!r} is unknown; choose from {', '.join(KNOWN)}")
     return value
 
 

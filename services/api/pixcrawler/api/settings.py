@@ -1,13 +1,34 @@
 """What the api can be told; every variable begins with `PIXCRAWLER_`."""
 
 import hashlib
+import re
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 from pixcrawler.common.capacity import ResourceSettings
 from pixcrawler.common.settings import ServiceSettings
 
 MIB = 1 << 20
+_ORIGIN = re.compile(r"https?://[^/?#\s]+|\*")
+
+
+def _listed(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(item.strip() for item in value.split(",") if item.strip())
+
+
+def _origin(value: str) -> str:
+    if not _ORIGIN.fullmatch(value):
+        raise ValueError(f"{value!r} is no origin such as https://example.org")
+    return value
+
+
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_listed)
+]
 
 
 class Settings(ResourceSettings, ServiceSettings):
@@ -20,6 +41,9 @@ class Settings(ResourceSettings, ServiceSettings):
     request came in if empty."""
     api_body_limit_bytes: int = Field(default=32 * MIB, ge=1024)
     """A larger request is refused with 413; a list of 100,000 URLs has about 10 MB."""
+    api_cors_origins: Origins = ()
+    """Comma-separated origins, such as `https://example.org`, whose pages may use the API from a
+    browser; `*` is any; none if empty. Keys travel in headers, never in cookies."""
     api_max_images: int = Field(default=1_000_000, ge=1, le=2**31 - 1)
     """The most that one job may ask for."""
     api_link_expires_s: int = Field(default=3600, ge=1)

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import StringConstraints
 
-from pixcrawler.api import cursors, store, views
+from pixcrawler.api import cursors, etags, store, views
 from pixcrawler.api.auth import Reader, Writer
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.requests import Label, MaxImages, NewJob, Priority, Start
@@ -27,13 +27,19 @@ IdempotencyKey = Annotated[
 
 @router.post("", status_code=202)
 async def create(
-    parts: PartsOf, caller: Writer, asked: NewJob, idempotency_key: IdempotencyKey = None
+    parts: PartsOf,
+    caller: Writer,
+    asked: NewJob,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Create a job, and start it unless `start` is false.
 
     Example: `{"keywords": ["red panda"], "max_images": 200}`.
     """
-    return job_view(await parts.jobs.create(caller, asked, idempotency_key))
+    job = await parts.jobs.create(caller, asked, idempotency_key)
+    response.headers["Location"] = f"{router.prefix}/{job.job_id}"
+    return job_view(job)
 
 
 @router.get("")
@@ -61,10 +67,10 @@ async def list_jobs(
     return Page(items=tuple(map(job_view, found[:limit])), next_cursor=more)
 
 
-@router.get("/{job_id}")
-async def get(parts: PartsOf, caller: Reader, job_id: JobId) -> JobView:
+@router.get("/{job_id}", response_model=JobView, responses=etags.RESPONSES)
+async def get(parts: PartsOf, caller: Reader, job_id: JobId, request: Request) -> Response:
     """One job."""
-    return job_view(await found_job(parts, caller, job_id))
+    return etags.answer(request, job_view(await found_job(parts, caller, job_id)))
 
 
 @router.delete("/{job_id}", status_code=204, response_class=Response)
@@ -105,7 +111,7 @@ async def cancel(parts: PartsOf, caller: Writer, job_id: JobId) -> JobView:
     return job_view(await parts.jobs.cancel(caller, job_id))
 
 
-@router.get("/{job_id}/progress")
-async def progress(parts: PartsOf, caller: Reader, job_id: JobId) -> ProgressView:
+@router.get("/{job_id}/progress", response_model=ProgressView, responses=etags.RESPONSES)
+async def progress(parts: PartsOf, caller: Reader, job_id: JobId, request: Request) -> Response:
     """How far a job is. `progress` is kept ÷ requested, in percent, and 100 only at the end."""
-    return views.progress_view(await found_job(parts, caller, job_id))
+    return etags.answer(request, views.progress_view(await found_job(parts, caller, job_id)))
