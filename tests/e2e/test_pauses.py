@@ -113,6 +113,10 @@ def test_replicas_that_join_and_leave_in_the_middle(
         feed()
         return all(extra.ready() for extra in extras)
 
+    def in_hand() -> bool:
+        feed()
+        return bool(system.api.get("/v1/capacity")["active_chunks"])
+
     with ExitStack() as stack:
         extras = [stack.enter_context(Extra(system, stage)) for stage in STAGES]
         until("they are loaded", lambda: all(extra.loaded() for extra in extras))
@@ -121,8 +125,7 @@ def test_replicas_that_join_and_leave_in_the_middle(
         for extra in extras:
             extra.go()
         until("the new replicas are ready", lambda: all_ready(extras))
-        assert system.api.get("/v1/capacity")["active_chunks"] > 0
-        feed()
+        until("chunks are in hand", in_hand)
         system.wait_ended(1, jobs[-1])
         for extra in extras:
             extra.stop()
