@@ -27,6 +27,11 @@ def new_job_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def new_list_id() -> str:
+    """A fresh id of an uploaded list, likewise."""
+    return str(uuid_utils.uuid7())
+
+
 def chunk_id(job_id: str, index: int) -> str:
     """The one name of a chunk: `<job_id>-<index, five digits at least>`."""
     return f"{job_id}-{index:05d}"

@@ -60,6 +60,16 @@ class ListedUrls(NamedTuple):
     total: int
 
 
+class StoredList(NamedTuple):
+    """The uploaded list that a job takes its candidates from: which, and how many rows it has.
+
+    A list that was deleted has 0.
+    """
+
+    list_id: str
+    rows: int
+
+
 _COLUMNS = [crawl_jobs.c[name] for name in Job.model_fields if name in crawl_jobs.c]
 _COLUMNS += [crawl_jobs.c.cancelled_at, crawl_jobs.c.deleted_at]
 
@@ -69,6 +79,12 @@ _LISTED = text("""
                    FROM jsonb_array_elements_text(urls) WITH ORDINALITY AS listed (value, place)
                   WHERE place > :first AND place <= :last ORDER BY place) AS urls
       FROM crawl_jobs WHERE job_id = :job_id AND jsonb_typeof(urls) = 'array'
+""")
+
+_STORED = text("""
+    SELECT list.list_id, CASE WHEN list.deleted_at IS NULL THEN list.rows ELSE 0 END AS rows
+      FROM crawl_jobs AS job JOIN url_lists AS list ON list.list_id = job.url_list_id
+     WHERE job.job_id = :job_id
 """)
 
 
@@ -97,6 +113,13 @@ async def listed_urls(
     )
     row = found.one_or_none()
     return ListedUrls((), 0) if row is None else ListedUrls(tuple(row.urls), row.total)
+
+
+async def stored_list(connection: AsyncConnection, job_id: str) -> StoredList | None:
+    """The uploaded list that the job was made with; None if there is none such."""
+    found = await connection.execute(_STORED, {"job_id": job_id})
+    row = found.one_or_none()
+    return None if row is None else StoredList(row.list_id, row.rows)
 
 
 async def unwanted(connection: AsyncConnection, job_ids: Collection[str]) -> set[str]:

@@ -68,3 +68,32 @@ def round_prefix(job_id: str, number: int) -> str:
 def dataset_index(job_id: str, number: int) -> str:
     """`dataset.json` of a round: written last, so it stands for the whole index."""
     return f"{round_prefix(job_id, number)}dataset.json"
+
+
+LISTS = "lists/"
+"""Lists of URLs that were uploaded (written by the api)."""
+
+
+def list_prefix(list_id: str) -> str:
+    """Everything of an uploaded list."""
+    return f"{LISTS}{list_id}/"
+
+
+def list_rows(list_id: str) -> str:
+    """The rows of an uploaded list, in blocks."""
+    return f"{list_prefix(list_id)}rows.jsonl.gz"
+
+
+def list_rows_index(list_id: str) -> str:
+    """Where the blocks of its rows begin."""
+    return f"{list_prefix(list_id)}rows.index"
+
+
+def list_rejected(list_id: str) -> str:
+    """The rows that were refused, in blocks; there is none if none was."""
+    return f"{list_prefix(list_id)}rejected.jsonl.gz"
+
+
+def list_rejected_index(list_id: str) -> str:
+    """Where the blocks of the refused rows begin."""
+    return f"{list_prefix(list_id)}rejected.index"
