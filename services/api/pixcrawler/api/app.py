@@ -5,7 +5,7 @@ from fastapi import FastAPI
 from pixcrawler.api import problems
 from pixcrawler.api.middleware import BodyLimit, RequestLog, allow_origins
 from pixcrawler.api.parts import Parts
-from pixcrawler.api.routes import chunks, jobs, live, operations, results
+from pixcrawler.api.routes import chunks, jobs, live, operations, page, pictures, results
 
 DESCRIPTION = """
 Builds image datasets: keywords in, exactly that many valid, unique, attributed images out.
@@ -15,7 +15,9 @@ Errors are `application/problem+json` (RFC 9457). Lists answer `{items, next_cur
 `cursor=<next_cursor>` for what follows, until it is null.
 """
 
-ROUTERS = tuple(routes.router for routes in (jobs, live, chunks, results, operations))
+ROUTERS = tuple(
+    routes.router for routes in (jobs, live, chunks, results, pictures, operations, page)
+)
 
 _PROBLEM = {
     "description": "A problem (RFC 9457).",
@@ -53,7 +55,7 @@ def create_app(parts: Parts) -> FastAPI:
         version="1",
         description=DESCRIPTION,
         openapi_url="/openapi.json",
-        docs_url="/docs",
+        docs_url=None,  # `routes.page` has docs that need no other host
         redoc_url=None,
         redirect_slashes=False,
         responses={"4XX": _PROBLEM, "5XX": _PROBLEM},
@@ -62,7 +64,11 @@ def create_app(parts: Parts) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    app.add_middleware(BodyLimit, limit=parts.settings.api_body_limit_bytes)
+    app.add_middleware(
+        BodyLimit,
+        limit=parts.settings.api_body_limit_bytes,
+        others={("POST", lists.PATH): parts.settings.api_list_limit_bytes},
+    )
     app.add_middleware(RequestLog)
     allow_origins(app, parts.settings.api_cors_origins)
     return app

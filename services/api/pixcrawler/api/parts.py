@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pixcrawler.api.archives import Archives
 from pixcrawler.api.feed import Feed
 from pixcrawler.api.handler import Jobs
+from pixcrawler.api.licenses import Licenses
 from pixcrawler.api.links import Links
 from pixcrawler.api.outcomes import Outcomes
 from pixcrawler.api.settings import Settings
@@ -30,6 +32,8 @@ class Parts:
     health: Health
     jobs: Jobs
     outcomes: Outcomes
+    archives: Archives
+    licenses: Licenses
     links: Links
     feed: Feed
     now: Callable[[], datetime]
@@ -65,6 +69,8 @@ def make_parts(
         health=health,
         jobs=Jobs(engine, settings, source=source, hint=hint),
         outcomes=Outcomes(blobs),
+        archives=Archives(blobs),
+        licenses=Licenses(blobs),
         links=Links(settings.link_key, lambda: now().timestamp()),
         feed=feed,
         now=now,

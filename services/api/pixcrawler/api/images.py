@@ -1,0 +1,88 @@
+"""What was kept, page by page, also while the job runs: from what the chunks have decided."""
+
+from typing import NamedTuple
+
+from pixcrawler.api.outcomes import Position
+from pixcrawler.api.store import ChunkState
+from pixcrawler.common.blobs.port import BlobStore
+from pixcrawler.common.chunk_outcomes import read_objects
+from pixcrawler.common.documents import Candidate, Verdict
+from pixcrawler.common.events import Value
+from pixcrawler.common.outcomes import Outcome
+
+CHUNKS_A_PAGE = 100
+"""Chunks that one page looks through at most."""
+
+
+class ImageView(Value):
+    """A kept image: what is known of it, and whose it is. Unknown text is empty.
+
+    `url` is the candidate's, before redirects; `license` an SPDX id where there is one; width and
+    height in pixels, `bytes` and `sha256` as it was found. `path` is where the api has its bytes.
+    """
+
+    url: str
+    source: str
+    keyword: str
+    title: str
+    creator: str
+    license: str
+    license_url: str
+    landing_url: str
+    width: int
+    height: int
+    format: str
+    bytes: int
+    sha256: str
+    chunk_id: str
+    path: str
+
+
+class ImagesPage(NamedTuple):
+    """Images, and where the list goes on (None: nowhere)."""
+
+    images: tuple[ImageView, ...]
+    after: Position | None
+
+
+async def page(
+    blobs: BlobStore, job_id: str, chunks: list[ChunkState], *, start: Position, limit: int
+) -> ImagesPage:
+    """Some images of a job, in the order of its chunks and their candidates.
+
+    Only those in an archive: a chunk keeps nothing for sure before it is completed.
+
+    Args:
+        blobs: Where the stages' decisions are.
+        job_id: Whose.
+        chunks: The job's chunks by index, as they are now.
+        start: Where to begin: at the candidate of this position or after.
+        limit: How many at most.
+    """
+    images: list[ImageView] = []
+    completed = [c for c in chunks if c.status == "completed" and c.index >= start.chunk]
+    for number, chunk in enumerate(completed):
+        if number == CHUNKS_A_PAGE:
+            return ImagesPage(tuple(images), Position(chunk.index, 0))
+        _, candidates, verdicts, _ = await read_objects(blobs, chunk.chunk_id)
+        if candidates is None or verdicts is None:
+            continue
+        by_position = {candidate.position: candidate for candidate in candidates.items}
+        first = start.row if chunk.index == start.chunk else 0
+        for verdict in verdicts.items:
+            if verdict.position < first or verdict.outcome is not Outcome.KEPT:
+                continue
+            if len(images) == limit:
+                return ImagesPage(tuple(images), Position(chunk.index, verdict.position))
+            candidate = by_position[verdict.position]
+            images.append(_view(job_id, chunk, candidate, verdict))
+    return ImagesPage(tuple(images), None)
+
+
+def _view(job_id: str, chunk: ChunkState, candidate: Candidate, verdict: Verdict) -> ImageView:
+    return ImageView(
+        **candidate.model_dump(exclude={"position"}),
+        **verdict.model_dump(include={"width", "height", "format", "bytes", "sha256"}),
+        chunk_id=chunk.chunk_id,
+        path=f"/v1/jobs/{job_id}/chunks/{chunk.index}/images/{verdict.sha256}",
+    )

@@ -1,0 +1,85 @@
+// The API as the page uses it: with the key, and every failure as an error with a sentence.
+
+export class ApiError extends Error {
+  /** `status` is 0 where there was no answer; `problem` is the body (RFC 9457), if there is one. */
+  constructor(status, message, problem = {}) {
+    super(message);
+    this.status = status;
+    this.problem = problem;
+  }
+
+  get away() {
+    return this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504;
+  }
+}
+
+const KEY = "pixcrawler.key";
+const listeners = { signedOut: () => {}, reached: () => {} };
+let current = sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
+
+/** What is called when the key does not do, and after every answer or its absence. */
+export function listen(handlers) {
+  Object.assign(listeners, handlers);
+}
+
+export const key = () => current;
+
+/** From now on with this key; `keep` beyond the end of this tab. */
+export function useKey(text, { keep = false } = {}) {
+  current = text;
+  (keep ? localStorage : sessionStorage).setItem(KEY, text);
+}
+
+export function forgetKey() {
+  current = "";
+  localStorage.removeItem(KEY);
+  sessionStorage.removeItem(KEY);
+}
+
+/** The answer to a request. */
+export async function send(path, { method = "GET", body, headers = {}, query = {}, signal } = {}) {
+  const url = new URL(path, location.origin);
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, value);
+  }
+  const used = current;
+  const all = { Authorization: `Bearer ${used}`, ...headers };
+  if (body !== undefined) all["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(url, {
+      method, headers: all, signal, credentials: "omit", redirect: "error",
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    listeners.reached(false);
+    throw new ApiError(0, "PixCrawler cannot be reached.");
+  }
+  listeners.reached(true);
+  if (response.ok || response.status === 304) return response;
+  const problem = await response.json().catch(() => ({}));
+  const error = new ApiError(response.status, problem.detail || problem.title || `Answer ${response.status}`, problem);
+  if (response.status === 401 && used === current) listeners.signedOut();
+  throw error;
+}
+
+const json = async (path, options) => {
+  const response = await send(path, options);
+  return response.status === 204 ? null : response.json();
+};
+
+export const get = (path, query = {}, signal) => json(path, { query, signal });
+export const post = (path, body, { query, headers } = {}) => json(path, { method: "POST", body, query, headers });
+export const remove = (path) => json(path, { method: "DELETE" });
+
+/** An image as an address that only this page knows; let go of it with `URL.revokeObjectURL`. */
+export async function picture(path, signal) {
+  const response = await send(path, { signal });
+  return URL.createObjectURL(await response.blob());
+}
+
+/** Random enough to be nobody else's. `crypto.randomUUID` is missing where there is no TLS. */
+export function unique() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

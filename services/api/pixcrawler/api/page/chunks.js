@@ -1,0 +1,136 @@
+// The chunks of a job, page by page, with every attempt: a job may have thousands.
+
+import * as api from "./api.js";
+import { TERMINAL, badge, count, failure, h, moment, nothing, plural, table, waiting } from "./dom.js";
+
+const PAGE = 50;
+const LOOK_MS = 3000;
+
+/** The tab with the chunks. */
+export function showChunks(body, { jobId, progress, signal, again }) {
+  const filter = h("select", { id: "chunk-status", on: { change: () => first() } },
+    ["", "pending", "processing", "completed", "failed"].map((value) => h("option", { value }, value || "all")));
+  const place = h("div", {}, waiting());
+  const summary = h("p", { class: "dim" });
+  const pager = h("nav", { class: "buttons", "aria-label": "Pages of chunks" });
+  const stack = h("div", { class: "stack", role: "img" });
+  body.replaceChildren(
+    h("h2", {}, "Chunks"), summary, stack,
+    h("div", { class: "tools" }, h("label", { for: "chunk-status" }, "Status"), filter), place, pager,
+  );
+  let cursors = [null]; // where each page so far begins; the last one is shown
+  let next = null;
+  let looked = 0;
+  let run = 0;
+
+  function first() {
+    cursors = [null];
+    load();
+  }
+
+  async function load({ quiet = false } = {}) {
+    const mine = ++run;
+    looked = Date.now();
+    try {
+      const page = await api.get(`/v1/jobs/${jobId}/chunks`, { limit: PAGE, status: filter.value, cursor: cursors.at(-1) }, signal);
+      if (mine !== run || (quiet && busy())) return;
+      next = page.next_cursor;
+      draw(page.items);
+    } catch (error) {
+      if (!signal.aborted && mine === run && !quiet) place.replaceChildren(failure(error, () => load()));
+    }
+  }
+
+  const busy = () => place.contains(document.activeElement) || place.querySelector("details[open]");
+
+  function draw(chunks) {
+    const columns = ["Chunk", "Status", "Stage", { name: "URLs", class: "number" }, { name: "Kept", class: "number" }, "Attempts", "Changed", ""];
+    place.replaceChildren(
+      chunks.length
+        ? table("Chunks", columns, chunks.map((chunk) => chunkRow(chunk, retry)), { class: "cards chunks" })
+        : nothing(filter.value ? "No chunk has this status." : "No chunks yet", filter.value ? "" : "The planner makes them when the job starts."),
+    );
+    const page = cursors.length;
+    pager.hidden = page === 1 && !next;
+    pager.replaceChildren(
+      h("button", { type: "button", disabled: page === 1, on: { click: () => { cursors.pop(); turn(); } } }, "Previous"),
+      h("span", { role: "status" }, chunks.length ? `Chunks ${count(chunks[0].index)} to ${count(chunks.at(-1).index)}` : ""),
+      h("button", { type: "button", disabled: !next, on: { click: () => { cursors.push(next); turn(); } } }, "Next"),
+    );
+  }
+
+  function turn() {
+    load().then(() => body.scrollIntoView({ block: "start" }));
+  }
+
+  async function retry(chunk, button) {
+    button.disabled = true;
+    try {
+      await api.post(`/v1/jobs/${jobId}/chunks/${chunk.index}/retry`);
+      await again();
+      await load();
+    } catch (error) {
+      button.replaceWith(h("span", { class: "error", role: "alert" }, error.message));
+    }
+  }
+
+  function update(now) {
+    const parts = [["completed", now.completed_chunks], ["processing", now.active_chunks], ["pending", now.pending_chunks], ["failed", now.failed_chunks]].filter(([, number]) => number);
+    const words = { processing: "in progress", pending: "waiting" };
+    const text = parts.map(([name, number]) => `${count(number)} ${words[name] ?? name}`).join(", ");
+    summary.textContent = now.total_chunks ? `${plural(now.total_chunks, "chunk")}: ${text}` : "";
+    stack.hidden = !now.total_chunks;
+    stack.setAttribute("aria-label", text);
+    stack.replaceChildren(...parts.map(([name, number]) => {
+      const part = h("span", { class: `part ${name}` });
+      part.style.setProperty("flex-grow", number);
+      return part;
+    }));
+    if (TERMINAL.has(now.status) || Date.now() - looked > LOOK_MS) load({ quiet: true });
+  }
+
+  load();
+  return { update };
+}
+
+function chunkRow(chunk, retry) {
+  const { candidates, valid } = chunk.images;
+  const note = chunk.superseded ? "retried as another" : chunk.retry_of ? `retries ${Number(chunk.retry_of.slice(37))}` : "";
+  return h(
+    "tr",
+    {},
+    h("th", { scope: "row" }, `${count(chunk.index)}`, note ? h("div", { class: "hint" }, note) : null),
+    h("td", { "data-label": "Status" }, badge(chunk.status), chunk.error_message ? h("div", { class: "error" }, chunk.error_message) : null,
+      chunk.unanswered.map((one) => h("div", { class: "hint" }, `${one.source}: ${one.reason || "did not answer"}`))),
+    h("td", { "data-label": "Stage" }, chunk.stage || "–"),
+    h("td", { "data-label": "URLs", class: "number" }, count(candidates)),
+    h("td", { "data-label": "Kept", class: "number" }, count(valid)),
+    h("td", { "data-label": "Attempts" }, attempts(chunk)),
+    h("td", { "data-label": "Changed" }, moment(chunk.updated_at)),
+    h("td", {}, chunk.status === "failed" && !chunk.superseded && chunk.error_message !== "cancelled"
+      ? h("button", { type: "button", "aria-label": `Retry chunk ${chunk.index}`, on: { click: (event) => retry(chunk, event.currentTarget) } }, "Retry")
+      : null),
+  );
+}
+
+function attempts(chunk) {
+  if (!chunk.attempts.length) return count(chunk.attempt);
+  return h(
+    "details",
+    {},
+    h("summary", {}, `${count(chunk.attempt)}`, h("span", { class: "unseen" }, ` attempts at chunk ${chunk.index}`)),
+    h(
+      "ol",
+      { class: "attempts" },
+      chunk.attempts.map((one) =>
+        h(
+          "li",
+          {},
+          `${one.attempt} · ${[one.stage, one.state].filter(Boolean).join(": ")}`,
+          one.error ? h("div", { class: "error" }, [one.error, one.message].filter(Boolean).join(": ")) : null,
+          h("div", { class: "hint" }, [one.worker, one.topic ? `${one.topic}[${one.partition}] @ ${one.offset}` : ""].filter(Boolean).join(" · ")),
+          one.started_at ? h("div", { class: "hint" }, moment(one.started_at)) : null,
+        )),
+    ),
+  );
+}
