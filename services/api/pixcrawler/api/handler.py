@@ -13,6 +13,7 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pixcrawler.api import store
+from pixcrawler.api.lists import store as lists
 from pixcrawler.api.problems import Problem, conflict, not_found, wrong_value
 from pixcrawler.api.requests import NewJob, Start, check_sources
 from pixcrawler.api.settings import Settings
@@ -64,10 +65,13 @@ class Jobs:
         Raises:
             Problem: 409, the key has made another job; 422, too many images.
         """
-        self._limit(asked.number)
         job_id, digest = ids.new_job_id(), _digest(asked)
         async with transaction(self._engine, "create") as connection:
-            row = self._row(job_id, caller, asked)
+            if key and await store.repeated(connection, caller.owner, key):
+                # Before the list is looked for, which may have been deleted since.
+                job_id = await _same(connection, caller.owner, key, digest)
+                return await _job(connection, caller.owner, job_id)
+            row = self._row(job_id, caller, asked, await _number(connection, caller.owner, asked))
             made = await store.insert_job(
                 connection, {**row, "idempotency_key": key, "request_sha256": digest}
             )
@@ -203,7 +207,8 @@ class Jobs:
             await self._tell(connection, job.traceparent, JobCancelled(job_id=job_id, deleted=True))
         self._hint()
 
-    def _row(self, job_id: str, caller: Caller, asked: NewJob) -> dict[str, object]:
+    def _row(self, job_id: str, caller: Caller, asked: NewJob, images: int) -> dict[str, object]:
+        self._limit(images)
         return {
             "job_id": job_id,
             "owner": caller.owner,
@@ -211,8 +216,9 @@ class Jobs:
             "project_id": asked.project_id,
             "keywords": list(dict.fromkeys(asked.keywords)),
             "sources": list(asked.wanted_sources),
-            "urls": None if asked.urls is None else list(dict.fromkeys(asked.urls)),
-            "max_images": asked.number,
+            "urls": None if asked.listed is None else list(asked.listed),
+            "url_list_id": asked.list_id,
+            "max_images": images,
             "chunk_size": self._settings.resource_chunk_size_images,
             "priority": asked.priority,
             "options": asked.options.options().model_dump(mode="json"),
@@ -262,6 +268,21 @@ class Jobs:
             event_id=event.event_id,
             trace_id=trace.trace_id,
         )
+
+
+async def _number(connection: AsyncConnection, owner: str, asked: NewJob) -> int:
+    """How many images are asked for; a URL that is listed twice gives one.
+
+    Raises:
+        Problem: 422, there is no such list.
+    """
+    urls = len(asked.listed or ())
+    if asked.list_id is not None:
+        found = await lists.hold(connection, owner, asked.list_id)
+        if found is None:
+            raise wrong_value("urls", f"urls: the list {asked.list_id} was not found")
+        urls = found.urls
+    return asked.max_images or urls
 
 
 def _created(job_id: str, number: int, reason: str) -> JobCreated:

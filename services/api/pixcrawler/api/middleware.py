@@ -3,7 +3,7 @@
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -111,21 +111,26 @@ class BodyLimit:
     Args:
         app: What is behind.
         limit: Bytes.
+        others: Method and path → bytes, where another limit holds.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(
+        self, app: ASGIApp, limit: int, others: Mapping[tuple[str, str], int] | None = None
+    ) -> None:
         self._app = app
         self._limit = limit
-        self._detail = f"the body has more than {limit} bytes"
+        self._others = dict(others or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._others.get((scope["method"], scope["path"]), self._limit)
+        detail = f"the body has more than {limit} bytes"
         declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdecimal() and int(declared) > self._limit:
-            await respond(scope["path"], Problem(413, self._detail))(scope, receive, send)
+        if declared.isdecimal() and int(declared) > limit:
+            await respond(scope["path"], Problem(413, detail))(scope, receive, send)
             return
         seen = 0
 
@@ -134,8 +139,8 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > self._limit:
-                    raise HTTPException(413, self._detail)  # FastAPI would make another a 400
+                if seen > limit:
+                    raise HTTPException(413, detail)  # FastAPI would make another a 400
             return message
 
         await self._app(scope, limited, send)

@@ -12,6 +12,7 @@ from pixcrawler.api.feed import Feed
 from pixcrawler.api.handler import Jobs
 from pixcrawler.api.licenses import Licenses
 from pixcrawler.api.links import Links
+from pixcrawler.api.lists.uploads import Uploads
 from pixcrawler.api.outcomes import Outcomes
 from pixcrawler.api.settings import Settings
 from pixcrawler.common.blobs.port import BlobStore
@@ -32,6 +33,7 @@ class Parts:
     health: Health
     jobs: Jobs
     outcomes: Outcomes
+    uploads: Uploads
     archives: Archives
     licenses: Licenses
     links: Links
@@ -69,6 +71,7 @@ def make_parts(
         health=health,
         jobs=Jobs(engine, settings, source=source, hint=hint),
         outcomes=Outcomes(blobs),
+        uploads=Uploads(blobs, settings),
         archives=Archives(blobs),
         licenses=Licenses(blobs),
         links=Links(settings.link_key, lambda: now().timestamp()),

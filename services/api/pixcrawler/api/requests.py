@@ -1,5 +1,6 @@
 """What clients may ask for: the bodies of requests, checked field by field."""
 
+import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -9,7 +10,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     StringConstraints,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -18,6 +22,7 @@ from pixcrawler.api.sources import DEFAULT, KNOWN
 from pixcrawler.common.jobs import Options
 from pixcrawler.common.ranges import URLS
 
+LIST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAX_PRIORITY = 10
 MAX_KEYWORDS = 1000
 MAX_URLS = 1_000_000
@@ -64,6 +69,15 @@ def _http(value: str) -> str:
     return value
 
 
+def _urls(value: object, listed: ValidatorFunctionWrapHandler) -> object:
+    """Either of the two, so that a complaint names the field and not a kind of it."""
+    if not isinstance(value, str):
+        return listed(value)
+    if not LIST_ID.fullmatch(value):
+        raise wrong("urls must be a list of URLs, or the id of one that was uploaded")
+    return value
+
+
 Priority = Annotated[int, AfterValidator(_priority)]
 MaxImages = Annotated[int, AfterValidator(_positive)]
 Text = AfterValidator(_text)
@@ -71,6 +85,14 @@ Keyword = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Text
 ]
 Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8192), Text]
+ListId = Annotated[str, StringConstraints(pattern=rf"^{LIST_ID.pattern}$")]
+Urls = Annotated[
+    tuple[Url, ...],
+    Field(max_length=MAX_URLS),
+    WrapValidator(_urls, json_schema_input_type=tuple[Url, ...] | ListId),
+    PlainSerializer(lambda value: value),
+]
+"""URLs themselves, or the id of a list of them (then it is a text)."""
 Source = Annotated[str, AfterValidator(_source)]
 WebhookUrl = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=2048), Text, AfterValidator(_http)
@@ -108,7 +130,7 @@ class NewJob(Body):
     Attributes:
         keywords: What to look for; may be empty where `urls` are given.
         sources: Where; the default two, and `urls` where there are any.
-        urls: Candidates that the caller brings along.
+        urls: Candidates that the caller brings along, or the id of a list that was uploaded.
         max_images: How many images; all of `urls` if not given.
         start: False leaves it until `POST /v1/jobs/{job_id}/start`.
     """
@@ -117,7 +139,7 @@ class NewJob(Body):
     project_id: Label | None = None
     keywords: tuple[Keyword, ...] = Field(default=(), max_length=MAX_KEYWORDS)
     sources: tuple[Source, ...] = ()
-    urls: tuple[Url, ...] | None = Field(default=None, max_length=MAX_URLS)
+    urls: Urls | None = None
     max_images: MaxImages | None = None
     priority: Priority = 5
     start: bool = True
@@ -134,9 +156,15 @@ class NewJob(Body):
         return self
 
     @property
-    def number(self) -> int:
-        """How many images are asked for; a URL that is listed twice gives one."""
-        return self.max_images or len(set(self.urls or ()))
+    def list_id(self) -> str | None:
+        """The uploaded list, if that is where the URLs are."""
+        urls: object = self.urls
+        return urls if isinstance(urls, str) else None
+
+    @property
+    def listed(self) -> tuple[str, ...] | None:
+        """The URLs themselves, each once; None if there are none here."""
+        return None if self.urls is None or self.list_id else tuple(dict.fromkeys(self.urls))
 
     @property
     def wanted_sources(self) -> tuple[str, ...]:

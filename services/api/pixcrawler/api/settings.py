@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -44,7 +46,19 @@ class Settings(ResourceSettings, ServiceSettings):
     api_cors_origins: Origins = ()
     """Comma-separated origins, such as `https://example.org`, whose pages may use the API from a
     browser; `*` is any; none if empty. Keys travel in headers, never in cookies."""
-    api_max_images: int = Field(default=1_000_000, ge=1, le=2**31 - 1)
+    api_list_limit_bytes: int = Field(default=4096 * MIB, ge=1024)
+    """A larger list of URLs, as it is uploaded, is refused with 413."""
+    api_list_max_unpacked_bytes: int = Field(default=16_384 * MIB, ge=1024)
+    """Likewise with 422, when it is unpacked."""
+    api_list_max_rows: int = Field(default=10_000_000, ge=1, le=2**31 - 1)
+    """A longer list of URLs is refused with 422."""
+    api_list_memory_bytes: int = Field(default=1024 * MIB, ge=256 * MIB)
+    """Memory that the reading of one list may take; a Parquet file that needs more is refused."""
+    api_list_uploads: int = Field(default=2, ge=1)
+    """Lists that are taken in at a time by one replica; each has a process of its own."""
+    api_upload_dir: Path = Field(default_factory=lambda: Path(tempfile.gettempdir()))
+    """Folder of temporary files without a name: a Parquet list as it came, and 16 bytes a row."""
+    api_max_images: int = Field(default=10_000_000, ge=1, le=2**31 - 1)
     """The most that one job may ask for."""
     api_link_expires_s: int = Field(default=3600, ge=1)
     """Seconds that a link to a file of a dataset works."""

@@ -307,7 +307,9 @@ async def lock_job(connection: AsyncConnection, owner: str, job_id: str) -> Lock
     found = await connection.execute(
         text("""
             SELECT job_id, keywords, sources, max_images, chunk_size, round,
-                   CASE jsonb_typeof(urls) WHEN 'array' THEN jsonb_array_length(urls) ELSE 0 END
+                   CASE jsonb_typeof(urls) WHEN 'array' THEN jsonb_array_length(urls) ELSE
+                       coalesce((SELECT rows FROM url_lists AS l
+                                  WHERE l.list_id = url_list_id AND l.deleted_at IS NULL), 0) END
                        AS urls,
                    cancelled_at IS NOT NULL AS cancelled, traceparent
             FROM crawl_jobs

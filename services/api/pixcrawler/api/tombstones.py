@@ -3,6 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.api import store
+from pixcrawler.api.lists import store as lists
 from pixcrawler.common import logs
 from pixcrawler.common.periodic import Periodic
 
@@ -17,6 +18,7 @@ def tombstones(engine: AsyncEngine, days: int) -> Periodic:
     async def bury() -> None:
         async with engine.begin() as connection:
             gone = await store.bury(connection, days)
+            await lists.bury(connection, days)  # after them: no job may name a list that goes
         if gone:
             log.info("removed tombstones", action="tombstones", jobs=gone)
 

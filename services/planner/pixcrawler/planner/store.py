@@ -129,7 +129,9 @@ async def job(connection: AsyncConnection, job_id: str) -> JobRow | None:
         text("""
             SELECT job_id, sources, keywords, max_images, chunk_size, priority, round,
                    coalesce((options->>'refill_factor')::float, 5.0) AS refill_factor,
-                   CASE jsonb_typeof(urls) WHEN 'array' THEN jsonb_array_length(urls) ELSE 0 END
+                   CASE jsonb_typeof(urls) WHEN 'array' THEN jsonb_array_length(urls) ELSE
+                       coalesce((SELECT rows FROM url_lists AS l
+                                  WHERE l.list_id = url_list_id AND l.deleted_at IS NULL), 0) END
                        AS urls,
                    cancelled_at IS NOT NULL AS cancelled, deleted_at IS NOT NULL AS deleted,
                    traceparent, created_at, started_at, clock_timestamp() AS now

@@ -1,0 +1,226 @@
+"""Lists of URLs: upload one, look at it, delete it."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import Field, StringConstraints
+from starlette.requests import ClientDisconnect
+
+from pixcrawler.api import cursors
+from pixcrawler.api.auth import Reader, Writer
+from pixcrawler.api.handler import Caller
+from pixcrawler.api.lists import store
+from pixcrawler.api.lists.files import Format
+from pixcrawler.api.lists.store import ListRecord, RejectedView
+from pixcrawler.api.lists.uploads import Told
+from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.problems import Problem, conflict, not_found
+from pixcrawler.api.requests import LIST_ID, Text
+from pixcrawler.api.routes.paths import Limit
+from pixcrawler.api.views import Page
+from pixcrawler.common import ids, logs, names
+from pixcrawler.common.db.engine import transaction
+from pixcrawler.common.errors import BlobNotFound, Retry
+from pixcrawler.common.events import Value
+from pixcrawler.common.url_lists import read_rejected
+
+log = logs.get(__name__)
+
+PATH = "/v1/url-lists"
+
+router = APIRouter(prefix=PATH, tags=["url lists"])
+
+PartsOf = Annotated[Parts, Depends(parts_of)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255), Text]
+Column = Annotated[
+    Name | None, Query(description="The column's name, if it is not found by itself.")
+]
+
+_FORM = "multipart/form-data"
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The file itself: txt, csv, tsv, jsonl or parquet, also packed with gzip.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+class UrlListView(Value):
+    """An uploaded list.
+
+    Attributes:
+        id: For `urls` of a job.
+        name: Of the file, as the upload said.
+        format: What it is.
+        columns: What was taken from where: field → the file's name for it; a table without names
+            has numbers from 1. Captions are the `title`.
+        rows: With a URL that can be asked for.
+        repeated: Of them, those whose URL an earlier one has; they are passed over.
+        rejected: Rows that were left out.
+        rejected_rows: The first of them; `GET …/rejected` has all.
+        bytes: Of the upload.
+    """
+
+    id: str
+    name: str
+    format: str
+    columns: dict[str, str]
+    rows: int
+    repeated: int
+    rejected: int
+    rejected_rows: tuple[RejectedView, ...] = Field(default=())
+    bytes: int
+    created_at: datetime
+
+
+def _list_id(list_id: Annotated[str, Path(description="As its upload has answered.")]) -> str:
+    """What cannot be a list's id is not found, whatever it is."""
+    if not LIST_ID.fullmatch(list_id):
+        raise not_found(f"list {list_id}")
+    return list_id
+
+
+ListId = Annotated[str, Depends(_list_id)]
+
+
+@router.post("", status_code=201, openapi_extra=_BODY)
+async def upload(
+    *,
+    parts: PartsOf,
+    caller: Writer,
+    request: Request,
+    name: Annotated[Name, Query(description="Of the file; its end tells the format.")] = "",
+    format: Annotated[  # noqa: A002 - its public name
+        Format | None, Query(description="If neither name nor content tell it.")
+    ] = None,
+    url_column: Column = None,
+    caption_column: Column = None,
+    creator_column: Column = None,
+    license_column: Column = None,
+    license_url_column: Column = None,
+    landing_url_column: Column = None,
+) -> UrlListView:
+    """Upload a list of URLs; its `id` is what a job's `urls` may be instead of URLs.
+
+    The body is the file: `curl --data-binary @list.csv.gz '…/v1/url-lists?name=list.csv.gz'`. Rows
+    that cannot be used are left out and told with their line; a file that is none of what is taken
+    is refused with 422. A list stays until it is deleted.
+    """
+    if request.headers.get("content-type", "").startswith(_FORM):
+        raise Problem(415, "send the file itself as the body (curl --data-binary @FILE), no form")
+    columns = {
+        "url": url_column,
+        "title": caption_column,
+        "creator": creator_column,
+        "license": license_column,
+        "license_url": license_url_column,
+        "landing_url": landing_url_column,
+    }
+    told = Told(name, format, {field: asked for field, asked in columns.items() if asked})
+    list_id = ids.new_list_id()
+    taken = await parts.uploads.take(list_id, told, _body(request))
+    answer = taken.answer
+    async with transaction(parts.engine, "upload") as connection:
+        found = await store.add(
+            connection,
+            caller.owner,
+            {
+                "list_id": list_id,
+                "name": name,
+                "format": answer.format,
+                "columns": dict(answer.columns),
+                "rows": answer.rows,
+                "repeated": answer.repeated,
+                "rejected": answer.rejected,
+                "rejected_rows": [row._asdict() for row in answer.rejected_rows],
+                "bytes": taken.size,
+            },
+        )
+    log.info(
+        "list uploaded",
+        action="upload",
+        list=list_id,
+        rows=answer.rows,
+        rejected=answer.rejected,
+        bytes=taken.size,
+    )
+    return _view(found)
+
+
+@router.get("")
+async def list_lists(
+    parts: PartsOf, caller: Reader, cursor: str | None = None, limit: Limit = 50
+) -> Page[UrlListView]:
+    """Your lists, the latest first."""
+    before = str(cursors.load(cursor, str)[0]) if cursor else None
+    async with parts.engine.connect() as connection:
+        found = await store.page(connection, caller.owner, before=before, limit=limit + 1)
+    more = cursors.dump(found[limit - 1].list_id) if len(found) > limit else None
+    return Page(items=tuple(map(_view, found[:limit])), next_cursor=more)
+
+
+@router.get("/{list_id}")
+async def get(parts: PartsOf, caller: Reader, list_id: ListId) -> UrlListView:
+    """One list."""
+    return _view(await _found(parts, caller, list_id))
+
+
+@router.get("/{list_id}/rejected")
+async def rejected(
+    *,
+    parts: PartsOf,
+    caller: Reader,
+    list_id: ListId,
+    cursor: str | None = None,
+    limit: Limit = 100,
+) -> Page[RejectedView]:
+    """All rows of a list that were left out, in their order, and why."""
+    found = await _found(parts, caller, list_id)
+    after = int(cursors.load(cursor, int)[0]) if cursor else 0
+    limit = min(limit, max(found.rejected - after, 0))
+    try:
+        rows = await read_rejected(parts.blobs, list_id, after, limit)
+    except BlobNotFound:  # it is just being deleted
+        raise not_found(f"list {list_id}") from None
+    at = after + len(rows)
+    return Page(
+        items=tuple(RejectedView(**row._asdict()) for row in rows),
+        next_cursor=cursors.dump(at) if rows and at < found.rejected else None,
+    )
+
+
+@router.delete("/{list_id}", status_code=204, response_class=Response)
+async def delete(parts: PartsOf, caller: Writer, list_id: ListId) -> None:
+    """Delete a list; one that a job still reads: 409. Datasets made of it stay."""
+    async with transaction(parts.engine, "delete_list") as connection:
+        if await store.lock(connection, caller.owner, list_id) is None:
+            raise not_found(f"list {list_id}")
+        if job := await store.unfinished_job(connection, list_id):
+            raise conflict(f"the job {job} is not finished and takes its URLs from this list")
+        await store.mark_deleted(connection, list_id)
+    with contextlib.suppress(Retry):  # else the sweep does it
+        await parts.blobs.delete_prefix(names.list_prefix(list_id))
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for piece in request.stream():
+            yield piece
+    except ClientDisconnect:
+        raise Problem(400, "the upload broke off") from None
+
+
+async def _found(parts: Parts, caller: Caller, list_id: str) -> ListRecord:
+    async with parts.engine.connect() as connection:
+        found = await store.one(connection, caller.owner, list_id)
+    if found is None:
+        raise not_found(f"list {list_id}")
+    return found
+
+
+def _view(found: ListRecord) -> UrlListView:
+    return UrlListView(id=found.list_id, **found.model_dump(exclude={"list_id"}))
