@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import aiohttp
 
 from pixcrawler.common.errors import Retry
+from pixcrawler.common.guard import Blocked
 from pixcrawler.common.outcomes import Outcome
-from pixcrawler.downloader.guard import Blocked
 
 SERVER_ERRORS = 500
 CLIENT_ERRORS = 400

@@ -25,6 +25,7 @@ from yarl import URL
 from pixcrawler.common import metrics
 from pixcrawler.common.documents import Fetched
 from pixcrawler.common.errors import Signal
+from pixcrawler.common.guard import Guard, GuardedResolver
 from pixcrawler.common.outcomes import Outcome
 from pixcrawler.downloader import breakers, robots
 from pixcrawler.downloader.budgets import Budgets
@@ -35,7 +36,6 @@ from pixcrawler.downloader.failures import (
     Failure,
     from_error,
 )
-from pixcrawler.downloader.guard import Guard, GuardedResolver
 from pixcrawler.downloader.hosts import Hosts, Waits
 from pixcrawler.downloader.inflate import Inflater
 from pixcrawler.downloader.spool import Body, Spooler

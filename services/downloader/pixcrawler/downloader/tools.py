@@ -6,13 +6,13 @@ import aiohttp
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.blobs.port import BlobStore
+from pixcrawler.common.guard import Guard
 from pixcrawler.common.jobs import Job, ListedUrls, listed_urls
 from pixcrawler.common.stage import Stage
 from pixcrawler.downloader import breakers
 from pixcrawler.downloader.budgets import Budgets, Terms
 from pixcrawler.downloader.candidates import Sources
 from pixcrawler.downloader.fetch import Connections, Fetcher, Limits
-from pixcrawler.downloader.guard import Guard
 from pixcrawler.downloader.parts import Parts
 from pixcrawler.downloader.settings import PRODUCT, Settings
 from pixcrawler.downloader.sources.commons import Commons

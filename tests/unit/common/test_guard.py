@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from yarl import URL
 
-from pixcrawler.downloader.guard import Blocked, Guard, GuardedResolver, is_public
+from pixcrawler.common.guard import Blocked, Guard, GuardedResolver, is_public
 
 PRIVATE = (
     "0.0.0.0",
