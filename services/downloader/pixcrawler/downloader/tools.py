@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.guard import Guard
-from pixcrawler.common.jobs import Job, ListedUrls, listed_urls
+from pixcrawler.common.jobs import Job, ListedUrls, StoredList, listed_urls, stored_list
 from pixcrawler.common.stage import Stage
 from pixcrawler.downloader import breakers
 from pixcrawler.downloader.budgets import Budgets, Terms
@@ -17,7 +17,7 @@ from pixcrawler.downloader.parts import Parts
 from pixcrawler.downloader.settings import PRODUCT, Settings
 from pixcrawler.downloader.sources.commons import Commons
 from pixcrawler.downloader.sources.openverse import Openverse
-from pixcrawler.downloader.sources.urls import UrlList
+from pixcrawler.downloader.sources.urls import UploadedList, UrlList
 from pixcrawler.downloader.sources.web import Asker
 from pixcrawler.downloader.spool import Spooler
 
@@ -36,6 +36,7 @@ class Tools:
         self, settings: Settings, engine: AsyncEngine, blobs: BlobStore, worker: str
     ) -> None:
         self._engine = engine
+        self._blobs = blobs
         limits = limits_from(settings)
         guard = Guard(settings.fetch_allow_networks)
         self._connections = Connections(guard, settings.user_agent, limits)
@@ -74,7 +75,13 @@ class Tools:
 
     def sources(self, job: Job) -> Sources:
         """What a chunk of this job may be made of."""
-        return {**self._searches, "urls": UrlList(partial(self._listed, job.job_id))}
+        listed = UrlList(partial(self._listed, job.job_id))
+        find = partial(self._stored_list, job.job_id)
+        return {**self._searches, "urls": UploadedList(find, self._blobs, listed)}
+
+    async def _stored_list(self, job_id: str) -> StoredList | None:
+        async with self._engine.connect() as connection:
+            return await stored_list(connection, job_id)
 
     async def _listed(self, job_id: str, offset: int, limit: int) -> ListedUrls:
         async with self._engine.connect() as connection:
