@@ -4,6 +4,8 @@
 - An archive of a chunk whose result is failed: its packer lost to the planner and then died.
 - Everything of a job that is deleted, or unknown: its tombstone has ended. Again and again, since a
   stage that was paused may still write after its job is gone.
+- An uploaded list of URLs that is deleted, or unknown: its upload died before it had a row. A list
+  that is neither stays, whether a job names it or not.
 
 Every replica sweeps; what one has removed, the other does not find. A job's row exists before its
 first object, and objects are listed before rows are looked up, so a job that is not found is gone;
@@ -17,13 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from sqlalchemy import func, select
+from sqlalchemy import Column, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common import logs, names
 from pixcrawler.common.blobs.port import BlobInfo, BlobStore
 from pixcrawler.common.chunks import result_of
-from pixcrawler.common.db.tables import crawl_jobs, job_chunks
+from pixcrawler.common.db.tables import crawl_jobs, job_chunks, url_lists
 from pixcrawler.common.ids import chunk_id, parse_chunk_id
 from pixcrawler.common.periodic import beat
 
@@ -42,6 +44,7 @@ class Swept:
     staging: int = 0
     archives: int = 0
     jobs: int = 0
+    lists: int = 0
 
 
 class Sweeper:
@@ -92,7 +95,7 @@ class Sweeper:
         return swept
 
     async def sweep_all(self) -> Swept:
-        """One pass over every object: archives of failed chunks, and jobs that are gone."""
+        """One pass over every object: archives of failed chunks, jobs and lists that are gone."""
         newest: dict[str, datetime] = {}
         archives: list[str] = []
         for prefix in (STAGING, DATASETS, JOBS):
@@ -104,7 +107,8 @@ class Sweeper:
                     archives.extend(_archive_of(blob))
         swept = Swept(
             archives=await self._remove_archives(archives),
-            jobs=await self._erase(await self._gone(newest)),
+            jobs=await self._erase(await self._gone(newest, crawl_jobs, crawl_jobs.c.job_id)),
+            lists=await self._sweep_lists(),
         )
         _report(swept)
         return swept
@@ -132,16 +136,27 @@ class Sweeper:
         async with self._engine.connect() as connection:
             return list((await connection.execute(query)).scalars())
 
-    async def _gone(self, newest: dict[str, datetime]) -> list[str]:
-        """Which of these jobs are deleted, or unknown and not young."""
+    async def _sweep_lists(self) -> int:
+        newest: dict[str, datetime] = {}
+        async for blob in self._blobs.list(names.LISTS):
+            beat()
+            known = _segment(blob, 1)
+            if _is_job(known):  # an id of the same form
+                newest[known] = max(blob.modified, newest.get(known, blob.modified))
+        removed = 0
+        for list_id in await self._gone(newest, url_lists, url_lists.c.list_id):
+            beat()
+            removed += await self._blobs.delete_prefix(names.list_prefix(list_id))
+        return removed
+
+    async def _gone(self, newest: dict[str, datetime], table: Table, key: Column[str]) -> list[str]:
+        """Which of these jobs or lists are deleted, or unknown and not young."""
         old = self._now() - self._unknown_for
         gone = []
         for batch in _batches(newest):
-            query = select(crawl_jobs.c.job_id, crawl_jobs.c.deleted_at).where(
-                crawl_jobs.c.job_id.in_(batch)
-            )
+            query = select(key.label("key"), table.c.deleted_at).where(key.in_(batch))
             async with self._engine.connect() as connection:
-                rows = {row.job_id: row.deleted_at for row in await connection.execute(query)}
+                rows = {row.key: row.deleted_at for row in await connection.execute(query)}
             gone += [job for job in batch if rows.get(job) is not None]
             gone += [job for job in batch if job not in rows and newest[job] < old]
         return gone
@@ -219,4 +234,5 @@ def _report(swept: Swept) -> None:
             staging=swept.staging,
             archives=swept.archives,
             jobs=swept.jobs,
+            lists=swept.lists,
         )
