@@ -53,7 +53,7 @@ def test_creating_again_is_with_the_same_key(fake: FakeApi, api: Api) -> None:
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """An API that stays away is one line that names its address; before, people are told once."""
-    monkeypatch.setattr("pixcrawler.client.api.SILENCE_S", 0.1)
+    monkeypatch.setattr("pixcrawler.client.core.SILENCE_S", 0.1)
     told: list[str] = []
     url = f"http://127.0.0.1:{free_port()}"
     began = time.monotonic()

@@ -8,15 +8,16 @@ import json
 import re
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 
-from pixcrawler.client.api import Api, Away
-from pixcrawler.client.errors import USAGE, ApiError, CommandError
+from pixcrawler.client.api import Api
+from pixcrawler.client.core import Away, Core
+from pixcrawler.client.errors import USAGE, ApiError, DatasetError
+from pixcrawler.client.ports import drive
 
 INDEX = "dataset.json"
 PARALLEL = 4
@@ -45,10 +46,10 @@ def check_folder(folder: Path, job_id: str | None) -> None:
         job_id: The job, None for one that is yet to be created.
     """
     if folder.exists() and not folder.is_dir():
-        raise CommandError(f"{folder} is not a folder", USAGE)
+        raise DatasetError(f"{folder} is not a folder", USAGE)
     other = dataset_of(folder)
     if other is not None and other != job_id:
-        raise CommandError(
+        raise DatasetError(
             f"{folder} holds the dataset of job {other}: choose another folder", USAGE
         )
 
@@ -61,7 +62,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise CommandError(f"{folder} cannot be written to: {error.strerror}", USAGE) from error
+        raise DatasetError(f"{folder} cannot be written to: {error.strerror}", USAGE) from error
     finally:
         for path in made:
             with suppress(OSError):
@@ -83,10 +84,17 @@ def dataset_of(folder: Path) -> str | None:
 def fetch(
     api: Api, job_id: str, folder: Path, on_bytes: Callable[[int, int], None] | None = None
 ) -> list[File]:
+    """Fetch a finished job's dataset into a folder; see `fetch_into`."""
+    return drive(fetch_into(api.core, job_id, folder, on_bytes))
+
+
+async def fetch_into(
+    core: Core, job_id: str, folder: Path, on_bytes: Callable[[int, int], None] | None = None
+) -> list[File]:
     """Fetch a finished job's dataset into a folder.
 
     Args:
-        api: Where from.
+        core: Where from.
         job_id: Whose.
         folder: Where to; made if it is not there.
         on_bytes: Told (bytes so far, bytes in all) now and then.
@@ -96,31 +104,32 @@ def fetch(
     """
     check_folder(folder, job_id)
     try:
-        return _fetch(api, job_id, folder, on_bytes)
+        return await _fetch(core, job_id, folder, on_bytes)
     except OSError as error:
         reason = error.strerror or error
-        raise CommandError(f"{error.filename or folder} cannot be written: {reason}") from error
+        raise DatasetError(f"{error.filename or folder} cannot be written: {reason}") from error
 
 
-def _fetch(
-    api: Api, job_id: str, folder: Path, on_bytes: Callable[[int, int], None] | None
+async def _fetch(
+    core: Core, job_id: str, folder: Path, on_bytes: Callable[[int, int], None] | None
 ) -> list[File]:
-    files = [_file(item) for item in api.get(f"/v1/jobs/{job_id}/dataset")["files"]]
-    folder.mkdir(parents=True, exist_ok=True)
+    listed = await core.get(f"/v1/jobs/{job_id}/dataset")
+    files = [_file(item) for item in listed["files"]]
+    await core.port.call(_make, folder)
     total, so_far = sum(file.size for file in files), 0
     body = [file for file in files if file.path != INDEX]
     last = [file for file in files if file.path == INDEX]
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        try:
-            for file in pool.map(lambda file: _fetch_file(api, job_id, file, folder), body):
-                so_far += file.size
-                if on_bytes:
-                    on_bytes(so_far, total)
-        except BaseException:
-            api.stop()  # the other files' threads too: nobody waits for them any more
-            raise
+
+    async def one(file: File) -> File:
+        return await _fetch_file(core, job_id, file, folder)
+
+    async with aclosing(core.port.each(one, body, PARALLEL)) as fetched:
+        async for file in fetched:
+            so_far += file.size
+            if on_bytes:
+                on_bytes(so_far, total)
     for file in last:
-        _fetch_file(api, job_id, file, folder)
+        await one(file)
     return files
 
 
@@ -128,60 +137,70 @@ def _file(item: dict[str, Any]) -> File:
     return File(str(item["path"]), int(item["size"]), str(item["sha256"]), str(item["url"]))
 
 
-def _fetch_file(api: Api, job_id: str, file: File, folder: Path) -> File:
+async def _fetch_file(core: Core, job_id: str, file: File, folder: Path) -> File:
     target = _inside(folder, file.path)
-    if target.exists() and _sha256(target) == file.sha256:
+    hashed = core.port.call
+    if target.exists() and await hashed(_sha256, target) == file.sha256:
         return file
     partial = target.with_name(target.name + ".part")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    if _size(partial) >= file.size and partial.exists() and _sha256(partial) != file.sha256:
+    whole = _is_whole(partial, file)
+    if whole and await hashed(_sha256, partial) != file.sha256:
         partial.unlink()  # of an earlier round
     resumed = _size(partial) > 0
-    _complete(api, job_id, file, partial)
-    if resumed and _sha256(partial) != file.sha256:
+    await _complete(core, job_id, file, partial)
+    if resumed and await hashed(_sha256, partial) != file.sha256:
         partial.unlink()  # begun with another version of the file
-        _complete(api, job_id, file, partial)
-    if _sha256(partial) != file.sha256:
+        await _complete(core, job_id, file, partial)
+    if await hashed(_sha256, partial) != file.sha256:
         partial.unlink()
-        raise CommandError(f"{file.path} is not what the API lists (sha256): fetch it again")
+        raise DatasetError(f"{file.path} is not what the API lists (sha256): fetch it again")
     partial.replace(target)
     return file
 
 
-def _complete(api: Api, job_id: str, file: File, partial: Path) -> None:
+async def _complete(core: Core, job_id: str, file: File, partial: Path) -> None:
     """Append what is missing, with a new link where the one at hand is refused."""
     link, refused = file.url, 0
     try:
-        for attempt in api.patiently():
+        async for attempt in core.patiently():
             with attempt:
-                if partial.exists() and _size(partial) >= file.size:
+                if _is_whole(partial, file):
                     break  # whole: only its name was missing
                 try:
-                    _append(api, link, file, partial)
+                    await _append(core, link, file, partial)
                 except ApiError as error:
                     refused += 1
                     if refused > NEW_LINKS:
-                        raise CommandError(f"{file.path} is refused: {error}") from error
-                    link = _link(api, job_id, file.path)
+                        raise DatasetError(f"{file.path} is refused: {error}") from error
+                    link = await _link(core, job_id, file.path)
                     raise Away(f"the link of {file.path} was refused") from error
     except (Away, httpx.TransportError) as error:
-        raise CommandError(
+        raise DatasetError(
             f"{file.path} could not be fetched ({error or type(error).__name__}): "
             "go on with `pixcrawler jobs download`"
         ) from error
 
 
-def _append(api: Api, link: str, file: File, partial: Path) -> None:
+async def _append(core: Core, link: str, file: File, partial: Path) -> None:
     offset = _size(partial)
-    with api.stream(link, offset=offset) as response:
+    async with core.stream(link, offset=offset) as response:
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
         with partial.open("ab" if resumed else "wb") as out:
-            for piece in response.iter_bytes():
-                if api.stopped:
+            async for piece in core.port.pieces(response):
+                if core.port.stopped:
                     raise Away("stopped")
                 out.write(piece)
     if _size(partial) < file.size:
         raise Away(f"{file.path} broke off")
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _is_whole(partial: Path, file: File) -> bool:
+    return partial.exists() and _size(partial) >= file.size
 
 
 def _size(path: Path) -> int:
@@ -189,8 +208,8 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _link(api: Api, job_id: str, path: str) -> str:
-    files = api.get(f"/v1/jobs/{job_id}/dataset")["files"]
+async def _link(core: Core, job_id: str, path: str) -> str:
+    files = (await core.get(f"/v1/jobs/{job_id}/dataset"))["files"]
     return next(str(item["url"]) for item in files if item["path"] == path)
 
 
@@ -198,7 +217,7 @@ def _inside(folder: Path, path: str) -> Path:
     """A file's place; a server must not choose one outside the folder."""
     target = (folder / path).resolve()
     if not target.is_relative_to(folder.resolve()):
-        raise CommandError(f"the API lists a file outside the dataset: {path}")
+        raise DatasetError(f"the API lists a file outside the dataset: {path}")
     return target
 
 
