@@ -14,7 +14,6 @@ import sys
 import tempfile
 from array import array
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -67,6 +66,15 @@ class Order(NamedTuple):
     rejected: int
     rejected_index: int
     answer: int
+
+
+class Sinks(NamedTuple):
+    """Where it is written to."""
+
+    rows: BinaryIO
+    rows_index: BinaryIO
+    rejected: BinaryIO
+    rejected_index: BinaryIO
 
 
 class Answer(NamedTuple):
@@ -163,7 +171,7 @@ def complaint(row: ListedRow) -> str:
     return ""
 
 
-def take_in(order: Order, source: BinaryIO, sink: BinaryIO) -> Answer:
+def take_in(order: Order, source: BinaryIO, sinks: Sinks) -> Answer:
     """Read a file and write what is good in it.
 
     Raises:
@@ -173,15 +181,10 @@ def take_in(order: Order, source: BinaryIO, sink: BinaryIO) -> Answer:
     file = open_file(pieces, order.name, order.format, max_unpacked=order.max_unpacked)
     folder = Path(order.folder)
     found = read(file, order.columns, folder, max_bytes=order.max_unpacked)
-    rows = BlockWriter(sink)
+    rows, rejected = BlockWriter(sinks.rows), BlockWriter(sinks.rejected)
     first: list[RejectedRow] = []
-    with (
-        os.fdopen(order.rejected, "wb") as rejected_file,
-        os.fdopen(order.rejected_index, "wb") as rejected_index,
-        os.fdopen(order.rows_index, "wb") as rows_index,
-        _temporary(folder) as hashes,
-    ):
-        rejected, repeats = BlockWriter(rejected_file), Repeats(hashes)
+    with tempfile.TemporaryFile(dir=folder) as hashes:
+        repeats = Repeats(hashes)
         for reading in found.readings:
             bad = _sort(reading, rows, repeats)
             if bad is not None:
@@ -197,11 +200,10 @@ def take_in(order: Order, source: BinaryIO, sink: BinaryIO) -> Answer:
             raise Refused(f"{file.name} holds no URL{_why(first)}")
         rows.close()
         marks = repeats.find()
-        rows.write_index(rows_index, bytes(marks.bits))
+        rows.write_index(sinks.rows_index, bytes(marks.bits))
         if rejected.rows:
             rejected.close()
-            rejected.write_index(rejected_index)
-    sink.flush()
+            rejected.write_index(sinks.rejected_index)
     return Answer(
         format=file.format,
         columns=found.columns,
@@ -228,16 +230,19 @@ def _why(first: list[RejectedRow]) -> str:
     return f": line {first[0].line} has {first[0].reason}" if first else ""
 
 
-def _temporary(folder: Path) -> AbstractContextManager[BinaryIO]:
-    return tempfile.TemporaryFile(dir=folder)
-
-
 def main() -> None:
     """Read stdin as the only argument says. Exit code 0 also where the file is refused."""
     order = Order(**json.loads(sys.argv[1]))
     _be_modest(order.max_memory)
     try:
-        answer = take_in(order, sys.stdin.buffer, sys.stdout.buffer)
+        with (
+            os.fdopen(order.rows_index, "wb") as rows_index,
+            os.fdopen(order.rejected, "wb") as rejected,
+            os.fdopen(order.rejected_index, "wb") as rejected_index,
+        ):
+            sinks = Sinks(sys.stdout.buffer, rows_index, rejected, rejected_index)
+            answer = take_in(order, sys.stdin.buffer, sinks)
+            sys.stdout.flush()
     except Refused as refused:
         answer = Answer(refused=str(refused))
     except MemoryError:
