@@ -12,7 +12,6 @@ import pytest
 
 from pixcrawler.client.api import Api
 from pixcrawler.client.download import fetch
-from pixcrawler.client.running import read_urls
 
 JOB = "0190b2a5-0000-7000-8000-000000000000"
 CONTENT = bytes(range(256)) * 50
@@ -99,10 +98,3 @@ def test_the_key_is_not_told_to_whoever_serves_the_files(tmp_path: Path) -> None
         fetch(api, JOB, tmp_path)
     assert served.asked
     assert not any("authorization" in map(str.lower, headers) for headers in served.asked)
-
-
-def test_a_list_of_urls_names_each_once(tmp_path: Path) -> None:
-    """How many they are is how many images are asked for."""
-    listed = tmp_path / "urls.txt"
-    listed.write_text("\ufeffhttp://a/1\n\n# no\nhttp://a/2\n http://a/1 \n", "utf-8")
-    assert read_urls(listed) == ["http://a/1", "http://a/2"]

@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from pixcrawler.client import running
 from pixcrawler.client.errors import USAGE, CommandError
 from pixcrawler.client.running import Wish
+from pixcrawler.client.url_lists import PIECE, ListFile
 
 
 def wish(
@@ -15,15 +17,6 @@ def wish(
     near: int | None = 6,
 ) -> Wish:
     return Wish(keywords, number, sources, urls, 5, 64, near, "zip", Path("somewhere"))
-
-
-@pytest.fixture
-def listed(tmp_path: Path) -> Path:
-    path = tmp_path / "list.txt"
-    path.write_bytes(
-        b"\xef\xbb\xbfhttp://a/1.jpg\r\n\r\n  # a comment\n   http://a/2.jpg  \nhttp://a/1.jpg\n"
-    )
-    return path
 
 
 def test_a_request_has_the_defaults() -> None:
@@ -41,36 +34,50 @@ def test_off_is_null() -> None:
     assert running.request(wish("x", near=None))["options"]["near_duplicates"] is None
 
 
-def test_a_list_without_a_number_means_all_of_it(listed: Path) -> None:
-    """Byte-order mark, Windows line ends, blanks and comments do no harm; each URL counts once."""
-    body = running.request(wish(urls=listed))
-    assert body["urls"] == ["http://a/1.jpg", "http://a/2.jpg"]
-    assert body["max_images"] == 2
+def test_a_list_without_a_number_means_all_of_it() -> None:
+    """The API knows how many that is."""
+    body = running.request(wish(urls=Path("list.csv")), "the-list")
+    assert body["urls"] == "the-list"
+    assert "max_images" not in body
     assert body["sources"] == ["urls"]
 
 
-def test_a_list_beside_searches(listed: Path) -> None:
+def test_a_list_beside_searches() -> None:
     """A source that is named is searched too."""
-    body = running.request(wish("cat", number=7, sources=("commons",), urls=listed))
+    asked = wish("cat", number=7, sources=("commons",), urls=Path("list.csv"))
+    body = running.request(asked, "the-list")
     assert body["sources"] == ["commons", "urls"]
     assert body["max_images"] == 7
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [(b"", "holds no URL"), (b"# only\n\n  # comments", "holds no URL"), (b"\xff\xfe\x00", "read")],
-)
-def test_a_list_without_a_url(tmp_path: Path, content: bytes, words: str) -> None:
-    """An empty list, or one that is no text, is wrong usage."""
-    path = tmp_path / "list"
-    path.write_bytes(content)
-    with pytest.raises(CommandError, match=words) as caught:
-        running.read_urls(path)
+def test_an_empty_list(tmp_path: Path) -> None:
+    """It is wrong usage, before anything is started."""
+    (tmp_path / "list").touch()
+    with pytest.raises(CommandError, match="is empty") as caught:
+        ListFile(tmp_path / "list")
     assert caught.value.code == USAGE
+
+
+def test_a_list_is_sent_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file also again; what came through a pipe only once."""
+    content = b"http://a/1.jpg\n" * 50_000
+    (tmp_path / "list.txt").write_bytes(content)
+    file, told = ListFile(tmp_path / "list.txt"), list[int]()
+    file.on_progress = told.append
+    for _ in range(2):
+        pieces = list(file)
+        assert b"".join(pieces) == content
+        assert max(map(len, pieces)) <= PIECE
+    assert told[-1] == file.size == len(content)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    piped = ListFile(Path("-"))
+    assert (piped.name, piped.size, b"".join(piped)) == ("", None, content)
+    with pytest.raises(CommandError, match="cannot be sent again"):
+        list(piped)
 
 
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
     """It is named once, in words."""
     with pytest.raises(CommandError) as caught:
-        running.read_urls(tmp_path / "nope")
+        ListFile(tmp_path / "nope")
     assert str(caught.value) == f"{tmp_path / 'nope'} cannot be read: No such file or directory"

@@ -120,7 +120,19 @@ def run(
     ] = None,
     urls: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Take these URLs, one a line, also without a KEYWORD."),
+        typer.Option(
+            metavar="FILE",
+            help="Take these URLs, also without a KEYWORD: txt, csv, tsv, jsonl or parquet, also "
+            "with .gz; - is stdin.",
+        ),
+    ] = None,
+    url_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="FILE's column of URLs, if it is not found by itself."),
+    ] = None,
+    caption_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Likewise of captions, which become titles."),
     ] = None,
     priority: Annotated[
         int, typer.Option(metavar="N", min=0, max=10, help="Higher goes first.")
@@ -155,6 +167,8 @@ def run(
         near_duplicates=near_duplicates(near),
         format=packing,
         folder=folder,
+        url_column=url_column,
+        caption_column=caption_column,
     )
     return running.run(wish, json=as_json)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from pixcrawler.client import connection, download, local, output, watching
+from pixcrawler.client import connection, download, local, output, url_lists, watching
 from pixcrawler.client.api import Api, Json
 from pixcrawler.client.errors import USAGE, CommandError
 from pixcrawler.standalone import UpOptions, temporary
@@ -27,6 +27,8 @@ class Wish(NamedTuple):
     near_duplicates: int | None
     format: str
     folder: Path
+    url_column: str | None = None
+    caption_column: str | None = None
 
 
 DEFAULT_NUMBER = 500
@@ -36,10 +38,11 @@ def run(wish: Wish, *, json: bool) -> int:
     """Create a job, follow it, fetch its dataset; the exit code."""
     if not any(map(str.strip, wish.keywords)) and wish.urls is None:
         raise CommandError("say what to look for: pixcrawler run KEYWORD… -o DIR", USAGE)
-    body = request(wish)
+    listed = None if wish.urls is None else url_lists.ListFile(wish.urls)
     download.check_folder(wish.folder, None)
     download.check_writable(wish.folder)
     with _api() as (api, stays):
+        body = request(wish, None if listed is None else _uploaded(api, listed, wish))
         job = api.post("/v1/jobs", body, headers={"Idempotency-Key": uuid.uuid4().hex})
         _say(json, {"event": "created", "job": job}, f"job {job['job_id']}")
         try:
@@ -61,8 +64,14 @@ def _say_how_to_go_on(job_id: str, folder: Path, *, stays: bool) -> None:
     output.note(f"  pixcrawler jobs cancel {job_id}")
 
 
-def request(wish: Wish) -> Json:
-    """The body of `POST /v1/jobs`."""
+def _uploaded(api: Api, listed: url_lists.ListFile, wish: Wish) -> str:
+    """The id of the list of URLs, which is uploaded first."""
+    columns = {"url_column": wish.url_column, "caption_column": wish.caption_column}
+    return str(url_lists.upload(api, listed, columns)["id"])
+
+
+def request(wish: Wish, list_id: str | None = None) -> Json:
+    """The body of `POST /v1/jobs`; `list_id` is the list of URLs that was uploaded."""
     body: Json = {
         "keywords": list(wish.keywords),
         "priority": wish.priority,
@@ -74,29 +83,15 @@ def request(wish: Wish) -> Json:
     }
     number = wish.number
     sources = list(wish.sources)
-    if wish.urls is not None:
-        body["urls"] = read_urls(wish.urls)
-        number = number or len(body["urls"])
+    if list_id is not None:
+        body["urls"] = list_id
         if "urls" not in sources and (sources or not wish.keywords):
             sources.append("urls")
     if sources:
         body["sources"] = sources
-    body["max_images"] = number or DEFAULT_NUMBER
+    if number or list_id is None:
+        body["max_images"] = number or DEFAULT_NUMBER
     return body
-
-
-def read_urls(path: Path) -> list[str]:
-    """One URL a line, each once; blank lines and lines that begin with # are left out."""
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CommandError(f"{path} cannot be read: {reason}", USAGE) from error
-    stripped = (line.strip() for line in lines)
-    urls = [line for line in stripped if line and not line.startswith("#")]
-    if not urls:
-        raise CommandError(f"{path} holds no URL: one a line is expected", USAGE)
-    return list(dict.fromkeys(urls))
 
 
 def fetch_dataset(api: Api, job_id: str, folder: Path) -> None:
