@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from pixcrawler.client import output, watching
+from pixcrawler.client import live, output, watching
 from pixcrawler.client.api import Api
 from tests.unit.client.server import JOB, FakeApi
 
@@ -35,7 +35,7 @@ def progress(status: str = "running", **images: Any) -> dict[str, Any]:
 @pytest.fixture
 def watched(fake: FakeApi, monkeypatch: pytest.MonkeyPatch) -> FakeApi:
     """A job that is looked at often: pending, running (twice the same), completed."""
-    monkeypatch.setattr(watching, "POLL_S", 0.01)
+    monkeypatch.setattr(live, "POLL_S", 0.01)
     later = {**progress(), "updated_at": "2026-01-01T00:00:09Z", "eta_s": 3}
     fake.documents[f"GET /v1/jobs/{JOB}/progress"] = [
         progress("pending"),

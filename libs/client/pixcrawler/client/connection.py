@@ -4,22 +4,13 @@ What is set in the environment wins; else the standalone mode that runs in the d
 """
 
 import os
-from pathlib import Path
 
-from pixcrawler.client import output
+from pixcrawler.client import discovery, output
 from pixcrawler.client.api import BRIEF_PATIENCE_S, PATIENCE_S, Api
-from pixcrawler.client.errors import USAGE, CommandError
-from pixcrawler.common.settings import default_data_dir
+from pixcrawler.client.discovery import NOTHING_RUNS, STARTING
+from pixcrawler.client.discovery import data_dir as data_dir  # noqa: PLC0414 - for others
+from pixcrawler.client.errors import CommandError
 from pixcrawler.standalone import Status, status
-
-STARTING = "PixCrawler is still starting in {folder}: try again when `pixcrawler status` shows it"
-NOTHING_RUNS = "nothing is running here: start it with `pixcrawler up`, or set {variable}"
-
-
-def data_dir(given: Path | None = None) -> Path:
-    """Standalone mode's folder: as given, as set, or the platform's."""
-    set_by_environment = os.environ.get("PIXCRAWLER_DATA_DIR")
-    return given or (Path(set_by_environment) if set_by_environment else default_data_dir())
 
 
 def standalone() -> Status | None:
@@ -46,17 +37,8 @@ def find(*, patience_s: float = PATIENCE_S) -> Api | None:
     Raises:
         CommandError: It is not one, or not yet.
     """
-    key = os.environ.get("PIXCRAWLER_API_KEY", "")
-    if url := os.environ.get("PIXCRAWLER_API_URL"):
-        if not url.startswith(("http://", "https://")):
-            raise CommandError(f"PIXCRAWLER_API_URL is no http or https URL: {url}", USAGE)
-        return open_api(url, key, patience_s=patience_s)
-    running = standalone()
-    if running is None:
-        return None
-    if not running.api_url:
-        raise CommandError(STARTING.format(folder=running.data_dir))
-    return open_api(running.api_url, key or running.api_key or "", patience_s=patience_s)
+    found = discovery.look()
+    return None if found is None else open_api(found.url, found.key, patience_s=patience_s)
 
 
 def open_api(url: str, key: str, *, patience_s: float = PATIENCE_S) -> Api:

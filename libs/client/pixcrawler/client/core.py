@@ -68,7 +68,7 @@ class Core:
     ) -> None:
         self.port = port
         self.url = url
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._on_away = on_away
         self._told_at = -patience_s
 
@@ -147,7 +147,7 @@ class Core:
 
     def patiently(self, limit_s: float | None = None) -> tenacity.AsyncRetrying:
         """Tries again while the API is away, for as long as patience lasts."""
-        patience_s = self._patience_s if limit_s is None else min(self._patience_s, limit_s)
+        patience_s = self.patience_s if limit_s is None else min(self.patience_s, limit_s)
         return tenacity.AsyncRetrying(
             before_sleep=self._tell,
             sleep=self.port.sleep,
@@ -164,12 +164,12 @@ class Core:
     def _tell(self, state: tenacity.RetryCallState) -> None:
         """Say that the API is away, once in a while."""
         began, now = state.start_time, time.monotonic()
-        quiet = now - began < SILENCE_S or now - self._told_at < self._patience_s
+        quiet = now - began < SILENCE_S or now - self._told_at < self.patience_s
         if self._on_away is None or quiet:
             return
         self._told_at = now
         self._on_away(
-            f"the API at {self.url} does not answer: trying again for {self._patience_s:.0f} s"
+            f"the API at {self.url} does not answer: trying again for {self.patience_s:.0f} s"
         )
 
     async def _document(

@@ -13,6 +13,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Coroutine,
+    Iterable,
     Iterator,
     Sequence,
 )
@@ -57,7 +58,7 @@ class Port(Protocol):
         """Read an opened answer to its end."""
         ...
 
-    def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
+    def pieces(self, response: httpx.Response) -> AsyncGenerator[bytes]:
         """An opened answer's body as it comes."""
         ...
 
@@ -122,7 +123,7 @@ class Blocking:
         """Read an opened answer to its end."""
         response.read()
 
-    async def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
+    async def pieces(self, response: httpx.Response) -> AsyncGenerator[bytes]:
         """An opened answer's body as it comes."""
         for piece in response.iter_bytes():
             yield piece
@@ -173,6 +174,9 @@ class Asynchronous:
 
     def build(self, method: str, url: str, **request: Any) -> httpx.Request:
         """A request to an address or to a path below the base address."""
+        content = request.get("content")
+        if content is not None and not isinstance(content, bytes):
+            request["content"] = _pieces_of(content)
         return self._http.build_request(method, url, **request)
 
     async def send(self, request: httpx.Request) -> httpx.Response:
@@ -192,7 +196,7 @@ class Asynchronous:
         """Read an opened answer to its end."""
         await response.aread()
 
-    async def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
+    async def pieces(self, response: httpx.Response) -> AsyncGenerator[bytes]:
         """An opened answer's body as it comes."""
         async for piece in response.aiter_bytes():
             yield piece
@@ -227,6 +231,13 @@ class Asynchronous:
     async def close(self) -> None:
         """Let go of the connections."""
         await self._http.aclose()
+
+
+async def _pieces_of(content: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """A file that is sent, read on threads."""
+    pieces = iter(content)
+    while piece := await asyncio.to_thread(next, pieces, b""):
+        yield piece
 
 
 def drive(work: Awaitable[T]) -> T:

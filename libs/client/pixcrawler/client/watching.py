@@ -8,14 +8,11 @@ from typing import Any, Protocol, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pixcrawler.client import output
+from pixcrawler.client import live, output
 from pixcrawler.client.api import Api, Json
 from pixcrawler.client.errors import DONE, FAILED, INCOMPLETE
-
-TERMINAL = frozenset({"completed", "incomplete", "failed", "cancelled"})
-
-POLL_S = 0.5
-"""Seconds between two looks: often enough to feel live, rare enough to cost the api nothing."""
+from pixcrawler.client.live import TERMINAL
+from pixcrawler.client.ports import drive_each
 
 LINE_S = 2.0
 """Seconds between two plain lines at least."""
@@ -39,17 +36,7 @@ class Display(Protocol, AbstractContextManager[Any]):
 
 def progress_of(api: Api, job_id: str, on_look: Callable[[], None] | None = None) -> Iterator[Json]:
     """The job's progress at every change, the terminal one last; `on_look` is called each time."""
-    last: Json | None = None
-    while True:
-        seen = api.get(f"/v1/jobs/{job_id}/progress")
-        if on_look:
-            on_look()
-        if _without_clock(seen) != last:
-            last = _without_clock(seen)
-            yield seen
-        if seen["status"] in TERMINAL:
-            return
-        time.sleep(POLL_S)
+    return drive_each(live.changes(api.core, job_id, on_look=on_look, quiet_s=TROUBLE_S))
 
 
 def follow(api: Api, job_id: str, *, json: bool) -> Json:
@@ -219,7 +206,3 @@ def show_outcomes(progress: Json) -> None:
         ("outcome", "images", "share"),
         [(name, count, f"{100 * count / total:5.1f} %") for name, count in rows],
     )
-
-
-def _without_clock(progress: Json) -> Json:
-    return {k: v for k, v in progress.items() if k not in {"updated_at", "eta_s"}}

@@ -1,0 +1,271 @@
+"""The SDK's blocking face: thin methods over the operations that both faces share."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pixcrawler.client import discovery, operations
+from pixcrawler.client.api import authorization
+from pixcrawler.client.core import PATIENCE_S, Core
+from pixcrawler.client.dataset import Dataset
+from pixcrawler.client.operations import Urls
+from pixcrawler.client.ports import Blocking, drive, drive_each
+from pixcrawler.client.values import Capacity, Chunk, JobInfo, Outcome, Progress, Source
+
+
+class PixCrawler:
+    """A client of one PixCrawler.
+
+    `job = PixCrawler().run(["red panda"], 500); job.wait(); ds = job.dataset()`
+
+    Args:
+        api_url: The API's base address; else `PIXCRAWLER_API_URL`, else the standalone mode that
+            runs in the data directory.
+        api_key: The key; else `PIXCRAWLER_API_KEY`, else the standalone's own.
+        patience_s: Seconds for which an API that is away is asked again.
+        on_away: Told once for each outage, in one line.
+
+    Raises:
+        NotRunning: there is no API to talk to.
+    """
+
+    def __init__(
+        self,
+        api_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+        on_away: Callable[[str], None] | None = None,
+    ) -> None:
+        url, key = discovery.address(api_url, api_key)
+        self.api_url = url
+        port = Blocking(url, authorization(key))
+        self.core = Core(port, url, patience_s=patience_s, on_away=on_away)
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let go of the connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections. Jobs go on."""
+        drive(self.core.port.close())
+
+    def run(
+        self,
+        keywords: Iterable[str] = (),
+        max_images: int | None = None,
+        *,
+        sources: Iterable[str] = (),
+        urls: Urls | None = None,
+        name: str = "",
+        project_id: str | None = None,
+        priority: int = 5,
+        min_size: int = 64,
+        near_duplicates: int | None = 6,
+        refill_factor: float = 5.0,
+        format: Literal["zip", "webdataset"] = "zip",  # noqa: A002 - as everywhere else
+        start: bool = True,
+        webhook_url: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> "Job":
+        """Create a job.
+
+        Args:
+            keywords: What to look for; may be empty where `urls` are given.
+            max_images: How many images, over all keywords and sources; all of `urls` if not given.
+            sources: Where to look; the API's defaults if not given. See `sources()`.
+            urls: Candidates of your own, or a file of them.
+            name: For people.
+            project_id: For your own bookkeeping; `jobs()` filters by it.
+            priority: From 0 to 10; higher goes first.
+            min_size: The shorter side of an image at least, in pixels.
+            near_duplicates: Bits in which perceptual hashes of the same image may differ; None
+                keeps near duplicates.
+            refill_factor: Candidates at most, as a multiple of `max_images`.
+            format: What archives are: ZIPs or WebDataset tars.
+            start: False leaves it until `start()`.
+            webhook_url: Told when the job is over.
+            options: Further options, as the API names them.
+            idempotency_key: Created once, however often it is asked for with the same key.
+
+        Raises:
+            Invalid: a value is wrong.
+            Unreachable: the API was away for longer than patience lasts.
+        """
+        body = operations.new_job(
+            keywords,
+            max_images,
+            sources=sources,
+            name=name,
+            project_id=project_id,
+            priority=priority,
+            start=start,
+            webhook_url=webhook_url,
+            options={
+                "min_size": min_size,
+                "near_duplicates": near_duplicates,
+                "refill_factor": refill_factor,
+                "format": format,
+                **(options or {}),
+            },
+        )
+        info = drive(operations.create(self.core, body, urls, idempotency_key))
+        return Job(self, info)
+
+    def job(self, job_id: str) -> "Job":
+        """A job.
+
+        Raises:
+            NotFound: there is none, or it is not yours.
+        """
+        return Job(self, drive(operations.job(self.core, job_id)))
+
+    def jobs(self, *, status: str | None = None, project_id: str | None = None) -> Iterator["Job"]:
+        """Your jobs, the latest first."""
+        found = operations.jobs(self.core, status=status, project_id=project_id)
+        for info in drive_each(found):
+            yield Job(self, info)
+
+    def capacity(self, required_chunks: int | None = None) -> Capacity:
+        """How much work is let through at a time; `can_start`: whether so many chunks could."""
+        return drive(operations.capacity(self.core, required_chunks))
+
+    def sources(self) -> list[Source]:
+        """What can be searched."""
+        return drive(operations.sources(self.core))
+
+
+class Job:
+    """A job; made by `run()`, `job()` and `jobs()`.
+
+    Attributes:
+        info: The job as it was when the API was last asked.
+    """
+
+    def __init__(self, client: PixCrawler, info: JobInfo) -> None:
+        self._core = client.core
+        self.info = info
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r}, {self.info.status})"
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.info.job_id
+
+    def refresh(self) -> Self:
+        """Ask how it is now."""
+        self.info = drive(operations.job(self._core, self.id))
+        return self
+
+    def progress(self) -> Progress:
+        """How far it is."""
+        return drive(operations.progress(self._core, self.id))
+
+    def watch(self, timeout: float | None = None) -> Iterator[Progress]:
+        """Its progress at every change; the last is that at the end of its round.
+
+        Raises:
+            WaitTimeout: it is not over after `timeout` seconds; it goes on.
+        """
+        return drive_each(operations.watch(self._core, self.id, timeout))
+
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Progress:
+        """Wait until its round is over and its dataset is there; its last progress.
+
+        Its `status` says how it ended: completed, incomplete, failed or cancelled.
+
+        Args:
+            timeout: Seconds at most.
+            on_progress: Told every change.
+
+        Raises:
+            WaitTimeout: it is not over in time; it goes on.
+            Unreachable: the API was away for longer than patience lasts.
+        """
+        last = drive(operations.wait(self._core, self.id, timeout, on_progress))
+        self.refresh()
+        return last
+
+    def start(self, *, wait: bool = True) -> Self:
+        """Start it, if it was made with `start=False`.
+
+        Args:
+            wait: False: not at all if there is no room now.
+
+        Raises:
+            Conflict: there is no room.
+        """
+        self.info = drive(operations.start(self._core, self.id, wait=wait))
+        return self
+
+    def cancel(self) -> Self:
+        """Stop it; what was packed stays.
+
+        Raises:
+            Conflict: it is over.
+        """
+        self.info = drive(operations.act(self._core, self.id, "cancel"))
+        return self
+
+    def retry(self) -> Self:
+        """Try its failed chunks again."""
+        self.info = drive(operations.act(self._core, self.id, "retry"))
+        return self
+
+    def extend(self, max_images: int, *, priority: int | None = None) -> Self:
+        """Ask for more images.
+
+        Args:
+            max_images: How many more.
+            priority: Of the new chunks; the job's if not given.
+        """
+        params = {"max_images": max_images, "priority": priority}
+        self.info = drive(operations.act(self._core, self.id, "chunks", **params))
+        return self
+
+    def delete(self) -> None:
+        """Forget it and everything that it made."""
+        drive(operations.delete(self._core, self.id))
+
+    def chunks(self, status: str | None = None) -> Iterator[Chunk]:
+        """Its chunks: pending, processing, completed or failed ones, or all."""
+        return drive_each(operations.chunks(self._core, self.id, status))
+
+    def outcomes(self, outcome: str | None = None) -> Iterator[Outcome]:
+        """Every URL and what became of it, also while it runs; those of one outcome, or all."""
+        return drive_each(operations.outcomes(self._core, self.id, outcome))
+
+    def dataset(
+        self,
+        path: Path | str | None = None,
+        *,
+        on_bytes: Callable[[int, int], None] | None = None,
+    ) -> Dataset:
+        """Its dataset: what is not there yet is fetched, and every byte checked by sha256.
+
+        Args:
+            path: The folder; one in the user's cache if it is not given.
+            on_bytes: Told (bytes so far, bytes in all) now and then.
+
+        Raises:
+            NotFound: no round is over yet, so there is none.
+            DatasetError: the folder is another dataset's, or what came is not what was listed.
+        """
+        return drive(operations.dataset(self._core, self.id, path, on_bytes))

@@ -1,0 +1,164 @@
+"""What the SDK does with jobs, once for both of its faces: coroutines over the core."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from pixcrawler.client import live
+from pixcrawler.client.core import Core, Json
+from pixcrawler.client.dataset import Dataset
+from pixcrawler.client.download import fetch_into
+from pixcrawler.client.values import Capacity, Chunk, JobInfo, Outcome, Progress, Source
+
+OUTCOMES_A_PAGE = 2000
+
+Urls = Iterable[str] | Path
+"""URLs themselves, or a file of them (txt, csv, tsv, jsonl, parquet, also with .gz)."""
+
+
+def new_job(
+    keywords: Iterable[str],
+    max_images: int | None,
+    *,
+    sources: Iterable[str] = (),
+    name: str = "",
+    project_id: str | None = None,
+    priority: int = 5,
+    start: bool = True,
+    webhook_url: str | None = None,
+    options: Mapping[str, Any],
+) -> Json:
+    """The body of `POST /v1/jobs`, without URLs; what is not given is left to the API."""
+    given = {
+        "name": name,
+        "project_id": project_id,
+        "sources": list(sources),
+        "max_images": max_images,
+        "webhook_url": webhook_url,
+        "options": dict(options),
+    }
+    return {
+        "keywords": [keywords] if isinstance(keywords, str) else list(keywords),
+        "priority": priority,
+        "start": start,
+        **{field: value for field, value in given.items() if value not in (None, "", [], {})},
+    }
+
+
+async def create(core: Core, body: Json, urls: Urls | None, key: str | None) -> JobInfo:
+    """Create a job; asked for again, with the same key, while the API is away."""
+    if isinstance(urls, Path):
+        body = {**body, "urls": await _uploaded(core, urls)}
+    elif urls is not None:
+        body = {**body, "urls": list(urls)}
+    headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+    return JobInfo.model_validate(await core.post("/v1/jobs", body, headers=headers))
+
+
+async def _uploaded(core: Core, path: Path) -> str:
+    from pixcrawler.client.url_lists import PATH, ListFile
+
+    file = await core.port.call(ListFile, path)
+    headers = {} if file.size is None else {"Content-Length": str(file.size)}
+    answer = await core.upload(PATH, file, headers=headers, params={"name": file.name})
+    return str(answer["id"])
+
+
+async def job(core: Core, job_id: str) -> JobInfo:
+    """A job as it is now."""
+    return JobInfo.model_validate(await core.get(f"/v1/jobs/{job_id}"))
+
+
+async def jobs(core: Core, **filters: str | None) -> AsyncIterator[JobInfo]:
+    """The owner's jobs, the latest first."""
+    async for item in core.pages("/v1/jobs", **filters):
+        yield JobInfo.model_validate(item)
+
+
+async def act(core: Core, job_id: str, action: str, **params: Any) -> JobInfo:
+    """Ask for something to be done to a job; the job afterwards."""
+    answer = await core.post(f"/v1/jobs/{job_id}/{action}", params=params)
+    return JobInfo.model_validate(answer)
+
+
+async def start(core: Core, job_id: str, *, wait: bool) -> JobInfo:
+    """Start a job that was made with `start=False`; the job afterwards."""
+    await core.post(f"/v1/jobs/{job_id}/start", {"wait": wait})
+    return await job(core, job_id)
+
+
+async def delete(core: Core, job_id: str) -> None:
+    """Forget a job."""
+    await core.delete(f"/v1/jobs/{job_id}")
+
+
+async def progress(core: Core, job_id: str) -> Progress:
+    """How far a job is."""
+    return Progress.model_validate(await core.get(f"/v1/jobs/{job_id}/progress"))
+
+
+async def watch(core: Core, job_id: str, timeout_s: float | None) -> AsyncIterator[Progress]:
+    """A job's progress at every change; the last is that at the end of its round."""
+    async with aclosing(live.changes(core, job_id, timeout_s=timeout_s)) as changes:
+        async for change in changes:
+            yield Progress.model_validate(change)
+
+
+async def wait(
+    core: Core,
+    job_id: str,
+    timeout_s: float | None,
+    on_progress: Callable[[Progress], Awaitable[object] | object] | None,
+) -> Progress:
+    """Wait until a job's round is over; its last progress."""
+    last = None
+    async for last in watch(core, job_id, timeout_s):
+        told = on_progress(last) if on_progress else None
+        if isinstance(told, Awaitable):
+            await told
+    assert last is not None  # it ends with a progress, or raises
+    return last
+
+
+async def chunks(core: Core, job_id: str, status: str | None) -> AsyncIterator[Chunk]:
+    """The chunks of a job."""
+    async for item in core.pages(f"/v1/jobs/{job_id}/chunks", status=status):
+        yield Chunk.model_validate(item)
+
+
+async def outcomes(core: Core, job_id: str, outcome: str | None) -> AsyncIterator[Outcome]:
+    """Every URL and what became of it, also while the job runs."""
+    path = f"/v1/jobs/{job_id}/outcomes"
+    async for item in core.pages(path, outcome=outcome, limit=OUTCOMES_A_PAGE):
+        yield Outcome.model_validate(item)
+
+
+async def capacity(core: Core, required_chunks: int | None) -> Capacity:
+    """How much work is let through at a time."""
+    return Capacity.model_validate(await core.get("/v1/capacity", required_chunks=required_chunks))
+
+
+async def sources(core: Core) -> list[Source]:
+    """What can be searched."""
+    return [Source.model_validate(item) async for item in core.pages("/v1/sources")]
+
+
+async def dataset(
+    core: Core,
+    job_id: str,
+    path: Path | str | None,
+    on_bytes: Callable[[int, int], None] | None,
+) -> Dataset:
+    """A finished job's dataset, fetched into a folder as far as it is not there."""
+    folder = Path(path) if path is not None else default_folder(job_id)
+    await fetch_into(core, job_id, folder, on_bytes)
+    return await core.port.call(Dataset, folder)
+
+
+def default_folder(job_id: str) -> Path:
+    """Where a dataset goes if nobody says: the platform's folder for what can be fetched again."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("pixcrawler")) / "datasets" / job_id

@@ -1,0 +1,88 @@
+"""Datasets in other libraries' hands; each is imported only when it is asked for."""
+
+import importlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixcrawler.client.dataset import samples_of
+from pixcrawler.client.errors import PackageMissing
+from pixcrawler.client.values import Record
+
+if TYPE_CHECKING:
+    from pixcrawler.client.dataset import Dataset
+
+
+def required(module: str, package: str) -> Any:
+    """A module of a package that is not ours to install.
+
+    Raises:
+        PackageMissing: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise PackageMissing(f"this needs {package}: pip install {package}") from error
+
+
+_NUMBERS = frozenset({"width", "height", "bytes"})
+
+
+def to_hf(dataset: "Dataset", **options: Any) -> Any:
+    """See `Dataset.to_hf`."""
+    library = required("datasets", "datasets")
+    required("PIL.Image", "pillow")
+    columns = {
+        name: library.Value("int64" if name in _NUMBERS else "string")
+        for name in Record.model_fields
+        if name != "file_name"
+    }
+    return library.Dataset.from_generator(
+        _rows,
+        features=library.Features({"image": library.Image(), **columns}),
+        gen_kwargs={"archives": [os.fspath(path) for path in dataset.archives]},
+        **options,
+    )
+
+
+def _rows(archives: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for archive in archives:
+        for record, image in samples_of(Path(archive)):
+            known = {name: getattr(record, name) for name in Record.model_fields}
+            path = known.pop("file_name")
+            yield {"image": {"bytes": image.read(), "path": path}, **known}
+
+
+def to_webdataset(dataset: "Dataset", **options: Any) -> Any:
+    """See `Dataset.to_webdataset`."""
+    library = required("webdataset", "webdataset")
+    shards = [os.fspath(path) for path in dataset.archives]
+    if all(path.suffix == ".tar" for path in dataset.archives):
+        return library.WebDataset(shards, **{"shardshuffle": False, **options})
+
+    # As `WebDataset` is made, with another reader.
+    pipeline = type("ZippedDataset", (library.DataPipeline, library.FluidInterface), {})
+    shuffle = int(options.pop("shardshuffle", 0) or 0)
+    if options:
+        raise TypeError(f"no options for ZIP archives: {', '.join(sorted(options))}")
+    stages = [
+        library.SimpleShardList(shards),
+        library.split_by_node,
+        library.split_by_worker,
+        *([library.shuffle(shuffle)] if shuffle else []),
+        _zipped_samples,
+    ]
+    return pipeline(*stages)
+
+
+def _zipped_samples(shards: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for shard in shards:
+        for record, image in samples_of(Path(shard["url"])):
+            stem, _, extension = Path(record.file_name).name.rpartition(".")
+            yield {
+                "__key__": stem,
+                "__url__": shard["url"],
+                extension: image.read(),
+                "json": record.model_dump_json().encode(),
+            }
