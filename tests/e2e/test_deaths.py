@@ -22,7 +22,7 @@ from pixcrawler.miniweb.site import Site
 from pixcrawler.miniweb.truth import Truth
 from tests.e2e import checks
 from tests.e2e.records import Raw
-from tests.e2e.system import CHUNK_SIZE, STAGES, System
+from tests.e2e.system import CHUNK_SIZE, System
 from tests.e2e.waiting import until
 
 MOST = 4
@@ -55,7 +55,7 @@ TROUBLE = frozenset(
 """What happens when an attempt fails, a chunk is silent, or an event comes too late."""
 
 LETTERS = frozenset(
-    point for stage in STAGES for point in around(stage, topics.dead_letters(stage))
+    point for stage in topics.CONSUMERS for point in around(stage, topics.dead_letters(stage))
 )
 """What happens to a record that nobody can read."""
 
@@ -213,7 +213,7 @@ def test_deaths_around_dead_letters(system: System, quiet: Quiet, tmp_path: Path
     """Every stage dies before and after its letter is written: each is there, and work goes on."""
     job = system.create_from(quiet.urls[: 2 * CHUNK_SIZE])
     system.arm(*LETTERS)
-    read = (topics.JOB_CREATED, topics.CHUNK_PLANNED, topics.CHUNK_DOWNLOADED)
+    read = (topics.JOB_CREATED, topics.CHUNK_PLANNED, topics.CHUNK_DOWNLOADED, topics.JOB_FINISHED)
     system.publish(
         [Raw(name, 0, 0, b"unreadable", b"{", ()) for name in (*read, topics.CHUNK_VALIDATED)]
     )
@@ -223,10 +223,10 @@ def test_deaths_around_dead_letters(system: System, quiet: Quiet, tmp_path: Path
     checks.as_the_truth_says(system, job, truth, tmp_path)
     checks.adds_up(system, job)
     until("nobody is behind", lambda: not +system.lag())
-    for stage in STAGES:
+    for stage in topics.CONSUMERS:
         letters = system.read([topics.dead_letters(stage)])
         assert {letter.value for letter in letters} == {b"{"}, stage
-    system.forget([topics.dead_letters(stage) for stage in STAGES])
+    system.forget([topics.dead_letters(stage) for stage in topics.CONSUMERS])
 
 
 def validated(job: str, index: int) -> Raw:

@@ -23,10 +23,11 @@ class Shown(Enum):
 
 
 class Entry(NamedTuple):
-    """What a route shows; the query that a valid request needs."""
+    """What a route shows; the query that a valid request needs; whether reading is not enough."""
 
     shown: Shown
     query: str = ""
+    secret: bool = False
 
 
 HIDDEN, THEIRS, COMMON, OPEN = map(Entry, (Shown.HIDDEN, Shown.THEIRS, Shown.COMMON, Shown.OPEN))
@@ -51,6 +52,9 @@ ROUTES = {
     f"GET {JOB}/images": HIDDEN,
     f"GET {JOB}/licenses": HIDDEN,
     f"GET {JOB}/dataset": HIDDEN,
+    f"GET {JOB}/webhook-deliveries": HIDDEN,
+    "GET /v1/webhook-secret": Entry(Shown.THEIRS, secret=True),
+    "POST /v1/webhook-secret": THEIRS,
     "POST /v1/url-lists": THEIRS,
     "GET /v1/url-lists": THEIRS,
     "GET /v1/url-lists/{list_id}": HIDDEN,

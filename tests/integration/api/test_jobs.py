@@ -29,6 +29,7 @@ JOB_FIELDS = [
     "started_at",
     "finished_at",
     "round",
+    "webhook_url",
 ]
 
 
@@ -101,6 +102,8 @@ async def test_urls_are_enough(world: World) -> None:
         ({"options": {"sharpness": 1}}, "options.sharpness", "Extra inputs"),
         ({"prioritty": 1}, "prioritty", "Extra inputs"),
         ({"webhook_url": "ftp://x/y"}, "webhook_url", "must be an http or https URL"),
+        ({"webhook_url": "http://169.254.169.254/x"}, "webhook_url", "webhook_url is not allowed"),
+        ({"webhook_url": "http://2130706433/x"}, "webhook_url", "webhook_url is not allowed"),
     ],
 )
 async def test_wrong_values_name_the_field(

@@ -21,6 +21,7 @@ DOCUMENTED = {
     "pixcrawler_outbox_pending": (),
     "pixcrawler_source_requests_total": ("source", "status"),
     "pixcrawler_breaker_open": ("name",),
+    "pixcrawler_webhooks_total": ("status",),
 }
 
 

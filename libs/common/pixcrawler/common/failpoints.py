@@ -36,7 +36,10 @@ POINTS: Mapping[str, tuple[str, ...]] = {
     ANY: _around(
         topics.JOB_CREATED, topics.JOB_CANCELLED, topics.JOB_PLANNED, topics.CHUNK_PLANNED, "relay"
     ),
-    "api": _around("create", "start", "extend", "retry", "retry_chunk", "cancel", "delete"),
+    "api": _around(
+        *("create", "start", "extend", "retry", "retry_chunk", "cancel", "delete"),
+        *(topics.dead_letters("api"), _COMMIT),
+    ),
     "planner": _around(
         *("look", "admit", "take_back", "wait_again", "advance", "signs", "repeat"),
         *("result", topics.dead_letters("planner"), _COMMIT),

@@ -44,6 +44,7 @@ SOURCE_REQUESTS = Counter(
     "pixcrawler_source_requests_total", "Requests to a search, by answer", ["source", "status"]
 )
 BREAKER_OPEN = Gauge("pixcrawler_breaker_open", "1 while a source or a host rests", ["name"])
+WEBHOOKS = Counter("pixcrawler_webhooks_total", "Attempts to deliver a webhook", ["status"])
 
 ALL: Final = (
     JOBS,
@@ -62,5 +63,6 @@ ALL: Final = (
     OUTBOX_PENDING,
     SOURCE_REQUESTS,
     BREAKER_OPEN,
+    WEBHOOKS,
 )
 """The list, as documentation and tests read it."""

@@ -5,12 +5,13 @@ composition root; a wrong value stops the program with one line.
 """
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import platformdirs
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pixcrawler.common.errors import SettingsError
 from pixcrawler.common.limits import DRAIN_S, Limits
@@ -25,6 +26,16 @@ def default_data_dir() -> Path:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/pixcrawler")
     return Path(platformdirs.user_data_dir("pixcrawler", appauthor=False))
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(ip_network(item.strip()) for item in value.split(",") if item.strip())
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+"""Comma-separated networks, such as `127.0.0.1/32,10.0.0.0/8`."""
 
 
 class ServiceSettings(BaseSettings):

@@ -53,8 +53,10 @@ CHUNK_PROGRESS = "chunk.progress"
 TRACKER_EVENTS = "tracker.events"
 TABLE_GROUP = "tracker-table"
 """The consumer group of the tracker's table."""
-GROUPS = (*STAGES, TABLE_GROUP)
-"""Every consumer group; a stage's own has the stage's name."""
+CONSUMERS = (*STAGES, "api")
+"""Every service with a consumer loop; its group has its name, and it has dead letters."""
+GROUPS = (*CONSUMERS, TABLE_GROUP)
+"""Every consumer group."""
 TRACKER_CHANGELOG = "tracker.changelog"
 
 
@@ -163,6 +165,6 @@ def registry(partitions: int = 12) -> tuple[Topic, ...]:
                 (),
                 f"records that the {stage} could not read",
             )
-            for stage in STAGES
+            for stage in CONSUMERS
         ),
     )

@@ -1,18 +1,23 @@
 """The api's composition root."""
 
+from functools import partial
+
 from pixcrawler.api.app import create_app
+from pixcrawler.api.courier import Aside, Courier, handle_job_finished
 from pixcrawler.api.feed import Feed
 from pixcrawler.api.parts import make_parts
 from pixcrawler.api.server import WebServer
 from pixcrawler.api.settings import Settings
 from pixcrawler.api.tombstones import tombstones
 from pixcrawler.common import service
+from pixcrawler.common.events import JobFinished
 from pixcrawler.common.outbox import Relay
 from pixcrawler.common.service import Runnable, Runtime
+from pixcrawler.common.stage import Route
 
 
 async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
-    """The web server, live progress, the relay of events, and the end of tombstones."""
+    """The web server, live progress, the relay of events, webhooks, the end of tombstones."""
     relay = Relay(runtime.engine, runtime.publisher)
     feed = Feed(settings.kafka_bootstrap_servers, client_id=f"api-{runtime.worker}")
     parts = make_parts(
@@ -28,7 +33,11 @@ async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
         create_app(parts), settings.http_host, settings.http_port, drain_s=settings.drain_s
     )
     web.listen()
-    return [web, feed, relay, tombstones(runtime.engine, settings.api_tombstone_days)]
+    courier = Courier(runtime.engine, settings)
+    finished = partial(handle_job_finished, engine=runtime.engine, hint=courier.hint)
+    ends = runtime.stage([Route(JobFinished, finished)], watch_jobs=False)
+    bury = tombstones(runtime.engine, settings.api_tombstone_days)
+    return [web, feed, relay, Aside(ends), courier, bury]
 
 
 def main() -> None:

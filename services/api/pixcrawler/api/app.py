@@ -5,7 +5,17 @@ from fastapi import FastAPI
 from pixcrawler.api import problems
 from pixcrawler.api.middleware import BodyLimit, RequestLog, allow_origins
 from pixcrawler.api.parts import Parts
-from pixcrawler.api.routes import chunks, jobs, lists, live, operations, page, pictures, results
+from pixcrawler.api.routes import (
+    chunks,
+    jobs,
+    lists,
+    live,
+    operations,
+    page,
+    pictures,
+    results,
+    webhooks,
+)
 
 DESCRIPTION = """
 Builds image datasets: keywords in, exactly that many valid, unique, attributed images out.
@@ -16,7 +26,8 @@ Errors are `application/problem+json` (RFC 9457). Lists answer `{items, next_cur
 """
 
 ROUTERS = tuple(
-    routes.router for routes in (jobs, live, chunks, results, pictures, lists, operations, page)
+    routes.router
+    for routes in (jobs, live, chunks, results, pictures, lists, webhooks, operations, page)
 )
 
 _PROBLEM = {

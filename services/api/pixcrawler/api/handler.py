@@ -11,8 +11,9 @@ from typing import NamedTuple
 from pydantic_core import PydanticCustomError
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from yarl import URL
 
-from pixcrawler.api import store
+from pixcrawler.api import deliveries, store
 from pixcrawler.api.lists import store as lists
 from pixcrawler.api.problems import Problem, conflict, not_found, wrong_value
 from pixcrawler.api.requests import NewJob, Start, check_sources
@@ -24,6 +25,7 @@ from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.db.tables import crawl_jobs
 from pixcrawler.common.events import JobCancelled, JobCreated, JobEvent
+from pixcrawler.common.guard import Blocked, Guard
 from pixcrawler.common.ranges import initial_ranges, supply
 
 log = logs.get(__name__)
@@ -51,6 +53,7 @@ class Jobs:
     ) -> None:
         self._engine = engine
         self._settings = settings
+        self._guard = Guard(settings.fetch_allow_networks)
         self._source = source
         self._hint = hint
 
@@ -204,6 +207,7 @@ class Jobs:
                 cancelled_at=func.coalesce(crawl_jobs.c.cancelled_at, func.now()),
                 deleted_at=func.now(),
             )
+            await deliveries.forget(connection, job_id)
             await self._tell(connection, job.traceparent, JobCancelled(job_id=job_id, deleted=True))
         self._hint()
 
@@ -222,7 +226,7 @@ class Jobs:
             "chunk_size": self._settings.resource_chunk_size_images,
             "priority": asked.priority,
             "options": asked.options.options().model_dump(mode="json"),
-            "webhook_url": asked.webhook_url,
+            "webhook_url": self._reachable(asked.webhook_url),
             "traceparent": caller.traceparent,
         }
 
@@ -230,6 +234,15 @@ class Jobs:
         most = self._settings.api_max_images
         if images > most:
             raise wrong_value("max_images", f"max_images must be at most {most}")
+
+    def _reachable(self, webhook_url: str | None) -> str | None:
+        """The URL, unless it can be seen already that it leads to where nobody may send us."""
+        if webhook_url is not None:
+            try:
+                self._guard.check_url(URL(webhook_url))
+            except (Blocked, ValueError) as error:
+                raise wrong_value("webhook_url", f"webhook_url is not allowed: {error}") from None
+        return webhook_url
 
     async def _require_room(self, connection: AsyncConnection, wanted: int) -> None:
         """There is room if the job's chunks, or as many as ever run at once, find free slots."""

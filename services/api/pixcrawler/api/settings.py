@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from pixcrawler.common.capacity import ResourceSettings
-from pixcrawler.common.settings import ServiceSettings
+from pixcrawler.common.settings import Networks, ServiceSettings
 
 MIB = 1 << 20
 _ORIGIN = re.compile(r"https?://[^/?#\s]+|\*")
@@ -71,6 +71,21 @@ class Settings(ResourceSettings, ServiceSettings):
     api_max_streams: int = Field(default=2_000, ge=1)
     """Streams of events that one replica holds open; 503 beyond. Each takes a connection and some
     30 kB."""
+    fetch_allow_networks: Networks = ()
+    """Comma-separated networks that webhooks may reach although they are private; the same variable
+    tells the downloader."""
+    api_webhook_timeout_s: float = Field(default=15.0, gt=0)
+    """Seconds that a receiver has for its answer."""
+    api_webhook_backoff_s: float = Field(default=5.0, gt=0)
+    """Seconds after which an attempt that failed is repeated, doubled each time."""
+    api_webhook_backoff_max_s: float = Field(default=14_400.0, gt=0)
+    """Seconds between two attempts at most."""
+    api_webhook_give_up_s: float = Field(default=86_400.0, ge=0)
+    """Seconds after a round's end beyond which no further attempt begins."""
+    api_webhook_concurrency: int = Field(default=32, ge=1)
+    """Deliveries that a replica has under way at a time."""
+    api_webhook_poll_s: float = Field(default=2.0, gt=0)
+    """Seconds between two looks for deliveries that are due."""
     api_tombstone_days: int = Field(default=35, ge=1)
     """Days that a deleted job is remembered; longer than the longest retention of a topic (30), so
     that a replayed event finds it deleted and not unknown."""

@@ -41,6 +41,7 @@ class JobRecord(Value):
     chunk_size: int
     priority: int
     options: Options
+    webhook_url: str | None
     round: int
     created_at: datetime
     started_at: datetime | None
@@ -112,6 +113,7 @@ RequestKind = Literal["start", "extend", "retry", "cancel"]
 _JOB = """
     SELECT job_id, owner, name, project_id, keywords, sources, max_images, chunk_size, priority,
            options, round, created_at, started_at, cancelled, status, finished_round, revision,
+           webhook_url,
            progress, total, pending, processing, completed, failed
     FROM (
         SELECT job.*, job.cancelled_at IS NOT NULL AS cancelled, counted.*, shown.progress,

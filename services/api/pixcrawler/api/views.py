@@ -48,6 +48,7 @@ class JobView(Value):
     started_at: datetime | None
     finished_at: datetime | None
     round: int
+    webhook_url: str | None
 
 
 class Started(Value):
@@ -175,6 +176,7 @@ def job_view(job: JobRecord) -> JobView:
         started_at=job.started_at,
         finished_at=job.progress.finished_at if finished and job.progress else None,
         round=job.round,
+        webhook_url=job.webhook_url,
     )
 
 

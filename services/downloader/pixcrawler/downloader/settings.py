@@ -3,7 +3,6 @@
 import importlib.metadata
 import socket
 import tempfile
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import aiohttp
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from pixcrawler.common.settings import StageSettings
+from pixcrawler.common.settings import Networks, StageSettings
 
 MIB = 1 << 20
 
@@ -23,12 +22,6 @@ PRODUCT = "PixCrawler"
 """Our product token, as robots.txt and `X-Robots-Tag` name us."""
 
 
-def _networks(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(ip_network(item.strip()) for item in value.split(",") if item.strip())
-
-
 def _host_limits(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -36,7 +29,6 @@ def _host_limits(value: object) -> object:
     return tuple((host.strip().lower(), int(limit)) for host, _, limit in pairs)
 
 
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 HostLimits = Annotated[
     tuple[tuple[str, Annotated[int, Field(ge=1)]], ...], NoDecode, BeforeValidator(_host_limits)
 ]

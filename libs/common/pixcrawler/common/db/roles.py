@@ -1,4 +1,4 @@
-"""One database role per service: it reads everything and writes only its own tables.
+"""One database role per service: it reads all but secrets, and writes only its own tables.
 
 Roles belong to the whole cluster, grants to one database; both are brought to the state described
 here, however often it is asked for. The limits protect against a paused process, which would
@@ -20,7 +20,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import connect
-from pixcrawler.common.db.tables import OUTBOX_WRITERS, OWNERS
+from pixcrawler.common.db.tables import OUTBOX_WRITERS, OWNERS, SECRET
 
 LIMITS: Mapping[str, str] = {
     "idle_in_transaction_session_timeout": "10s",
@@ -139,6 +139,9 @@ def _grant_statements(service: str) -> Iterator[str]:
     yield f"GRANT USAGE ON SCHEMA public TO {role}"
     yield f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
     own = OWNERS[service] + (("outbox",) if service in OUTBOX_WRITERS else ())
+    for table in SECRET:
+        if table not in own:
+            yield f"REVOKE ALL ON {table} FROM {role}"
     for table in own:
         yield f"GRANT INSERT, UPDATE, DELETE ON {table} TO {role}"
 

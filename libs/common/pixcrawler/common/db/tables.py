@@ -60,6 +60,10 @@ api_keys = Table(
     _now("created_at"),
     Column("last_used_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
+    Column("name", Text, nullable=False, server_default=""),  # what it is for, to people
+    Column("requests_per_minute", Integer),  # null: as the settings say; 0: without limit
+    Column("active_jobs", Integer),  # likewise
+    Column("images_per_day", Integer),  # likewise
     CheckConstraint("scope in ('read', 'write', 'admin')", name="scope_valid"),
 )
 
@@ -224,6 +228,36 @@ host_budgets = Table(
     CheckConstraint("tokens >= 0", name="tokens_positive"),
 )
 
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("webhook_id", Text, primary_key=True),  # the event's id, <job>:<round>
+    Column("job_id", Text, ForeignKey("crawl_jobs.job_id", ondelete="CASCADE"), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("body", Text, nullable=False),  # JSON: the same at every attempt
+    Column("status", Text, nullable=False, server_default="pending"),
+    Column("attempts", Integer, nullable=False, server_default="0"),  # begun
+    _now("not_before"),  # due then; while an attempt is under way, when it counts as lost
+    Column("status_code", Integer),  # of the last answer
+    Column("error", Text),  # why the last attempt failed
+    _now("created_at"),
+    Column("last_attempt_at", DateTime(timezone=True)),
+    Column("delivered_at", DateTime(timezone=True)),
+    CheckConstraint("status in ('pending', 'delivered', 'failed')", name="status_valid"),
+    Index("ix_webhook_deliveries_job_id", "job_id", "round"),
+    Index("ix_webhook_deliveries_due", "not_before", postgresql_where=text("status = 'pending'")),
+)
+
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),  # 32 bytes: signs the owner's webhooks
+    _now("created_at"),
+    Column("previous", LargeBinary),  # signs as well, for a while after a change
+    Column("previous_until", DateTime(timezone=True)),
+)
+
 outbox = Table(
     "outbox",
     metadata,
@@ -238,7 +272,10 @@ outbox = Table(
 )
 
 OWNERS: dict[str, tuple[str, ...]] = {
-    "api": ("crawl_jobs", "job_requests", "api_keys", "url_lists"),
+    "api": (
+        *("crawl_jobs", "job_requests", "api_keys", "url_lists"),
+        *("webhook_deliveries", "webhook_secrets"),
+    ),
     "planner": ("job_chunks", "job_rounds"),
     "validator": ("image_claims", "chunk_claims"),
     "tracker": ("job_progress",),
@@ -248,3 +285,6 @@ OWNERS: dict[str, tuple[str, ...]] = {
 """Which service writes which table. The outbox is written by api and planner, relayed by both."""
 
 OUTBOX_WRITERS = ("api", "planner")
+
+SECRET = ("webhook_secrets",)
+"""Tables that only their owner reads."""

@@ -1,0 +1,72 @@
+"""What became of webhooks, and what signs them."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+
+from pixcrawler.api import cursors, deliveries, webhooks
+from pixcrawler.api.auth import Reader, Writer
+from pixcrawler.api.deliveries import Delivery, Secret
+from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.routes.paths import JobId, Limit, found_job
+from pixcrawler.api.views import Page
+from pixcrawler.common.events import Value
+
+router = APIRouter(prefix="/v1", tags=["webhooks"])
+
+PartsOf = Annotated[Parts, Depends(parts_of)]
+
+
+class SecretView(Value):
+    """What signs your webhooks (https://www.standardwebhooks.com).
+
+    Attributes:
+        secret: `whsec_` and base64 of the key.
+        previous_until: Until then the secret before this one signs as well.
+    """
+
+    secret: str
+    created_at: datetime
+    previous_until: datetime | None
+
+
+@router.get("/jobs/{job_id}/webhook-deliveries")
+async def list_deliveries(
+    *,
+    parts: PartsOf,
+    caller: Reader,
+    job_id: JobId,
+    cursor: str | None = None,
+    limit: Limit = 50,
+) -> Page[Delivery]:
+    """What became of a job's webhooks: one for the end of each round, the first round first."""
+    await found_job(parts, caller, job_id)
+    after = int(cursors.load(cursor, int)[0]) if cursor else 0
+    async with parts.engine.connect() as connection:
+        found = await deliveries.of_job(connection, job_id, after=after, limit=limit + 1)
+    more = cursors.dump(found[limit - 1].round) if len(found) > limit else None
+    return Page(items=tuple(found[:limit]), next_cursor=more)
+
+
+@router.get("/webhook-secret")
+async def get_secret(parts: PartsOf, caller: Writer, response: Response) -> SecretView:
+    """The secret that signs the webhooks of all your jobs; the same until you change it."""
+    async with parts.engine.begin() as connection:
+        return _view(await deliveries.secret(connection, caller.owner), response)
+
+
+@router.post("/webhook-secret")
+async def change_secret(parts: PartsOf, caller: Writer, response: Response) -> SecretView:
+    """Change the secret; for a day the one before signs as well, so that nothing gets lost."""
+    async with parts.engine.begin() as connection:
+        return _view(await deliveries.change_secret(connection, caller.owner), response)
+
+
+def _view(secret: Secret, response: Response) -> SecretView:
+    response.headers["Cache-Control"] = "no-store"
+    return SecretView(
+        secret=webhooks.shown(secret.secret),
+        created_at=secret.created_at,
+        previous_until=secret.previous_until,
+    )
