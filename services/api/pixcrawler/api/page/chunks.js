@@ -74,7 +74,7 @@ export function showChunks(body, { jobId, progress, signal, again }) {
     }
   }
 
-  function update(now) {
+  function summarize(now) {
     const parts = [["completed", now.completed_chunks], ["processing", now.active_chunks], ["pending", now.pending_chunks], ["failed", now.failed_chunks]].filter(([, number]) => number);
     const words = { processing: "in progress", pending: "waiting" };
     const text = parts.map(([name, number]) => `${count(number)} ${words[name] ?? name}`).join(", ");
@@ -86,9 +86,14 @@ export function showChunks(body, { jobId, progress, signal, again }) {
       part.style.setProperty("flex-grow", number);
       return part;
     }));
+  }
+
+  function update(now) {
+    summarize(now);
     if (TERMINAL.has(now.status) || Date.now() - looked > LOOK_MS) load({ quiet: true });
   }
 
+  summarize(progress());
   load();
   return { update };
 }

@@ -25,13 +25,13 @@ function draw(api) {
       groups.get(tag).push(article(api, path, verb, operation));
     }
   }
-  main.replaceChildren(
+  main.replaceChildren(h("div", {},
     h("h1", {}, `${api.info.title} API`),
     prose(api.info.description),
     [...groups].map(([tag, articles]) => h("section", { "aria-label": tag }, h("h2", {}, tag), articles)),
     h("section", { "aria-label": "Schemas" }, h("h2", {}, "Schemas"), Object.entries(api.components?.schemas ?? {}).map(([name, schema]) =>
       h("article", { id: `schema-${name}` }, h("details", {}, h("summary", {}, h("code", {}, name)), prose(schema.description), schemaTable(schema))))),
-  );
+  ));
   document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
 }
 

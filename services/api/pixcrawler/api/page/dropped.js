@@ -42,7 +42,7 @@ export function showDropped(body, { jobId, progress, signal }) {
       const found = [];
       let cursor = next;
       do { // a page may be short, or all kept
-        const page = await api.get(`/v1/jobs/${jobId}/outcomes`, { outcome: filter.value, cursor, limit: filter.value ? PAGE : 4 * PAGE }, signal);
+        const page = await api.get(`/v1/jobs/${jobId}/outcomes`, { outcome: filter.value, cursor, limit: filter.value ? PAGE : 2 * PAGE }, signal);
         found.push(...page.items.filter((row) => row.outcome !== "kept"));
         cursor = page.next_cursor;
       } while (cursor && found.length < PAGE);

@@ -145,9 +145,12 @@ export async function showJob(main, signal, jobId, firstTab) {
 
   // ---- what can be done
 
+  let busy = false; // instead of disabling buttons, which would lose their focus
+
   async function attempt(act) {
+    if (busy) return;
+    busy = true;
     said.hidden = true;
-    for (const button of actions.querySelectorAll("button")) button.disabled = true;
     try {
       if (await act()) {
         await refresh();
@@ -157,7 +160,7 @@ export async function showJob(main, signal, jobId, firstTab) {
       said.textContent = error.message;
       said.hidden = false;
     } finally {
-      for (const button of actions.querySelectorAll("button")) button.disabled = false;
+      busy = false;
     }
   }
 
@@ -204,6 +207,7 @@ export async function showJob(main, signal, jobId, firstTab) {
     const mine = tabSignal;
     signal.addEventListener("abort", () => mine.abort());
     tabs.replaceChildren(...TABS.map(([one, text]) => h("a", { href: `#/jobs/${jobId}${one ? `/${one}` : ""}`, "aria-current": one === id ? "page" : null }, text)));
+    tabs.querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
     body.setAttribute("aria-label", title);
     body.replaceChildren();
     tab = showTab(body, { jobId, job: () => job, progress: () => progress, signal: mine.signal, again: () => attempt(async () => true) });

@@ -11,7 +11,7 @@ const nav = document.getElementById("nav");
 const trouble = document.getElementById("trouble");
 
 let view = new AbortController();
-let shown = "";
+let shown = null; // nothing so far
 
 /** A link such as `/#key=pxc_…` signs in; the key leaves the address before anything else happens. */
 function takeKey() {
@@ -33,6 +33,7 @@ async function route() {
     view.signal.dispatchEvent(new CustomEvent("tab", { detail: tab }));
     return;
   }
+  const before = shown !== null;
   leave();
   shown = place;
   for (const link of nav.querySelectorAll("a[data-route]")) {
@@ -43,7 +44,8 @@ async function route() {
   if (name === "new") await showNew(main, view.signal);
   else if (name === "jobs" && /^[0-9a-f-]{36}$/.test(id)) await showJob(main, view.signal, id, tab);
   else await showJobs(main, view.signal);
-  main.focus({ preventScroll: true });
+  // Whoever comes from another view begins at the top of this one, unless the view knows better.
+  if (before && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 

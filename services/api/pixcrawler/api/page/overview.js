@@ -94,17 +94,13 @@ export function showOverview(body, { jobId, progress, signal }) {
   }
 
   async function look(now, over) {
+    if (!over) licences.replaceChildren(h("p", { class: "dim" }, "Counted when the dataset is there."));
+    if (!gallery.size) latest.replaceChildren(h("p", { class: "dim" }, over && !now.images.valid ? "No image was kept." : "Images appear here when the first chunk is packed."));
     if (now.images.valid && gallery.size < LATEST) {
-      const page = await api.get(`/v1/jobs/${jobId}/images`, { limit: LATEST }, signal);
-      gallery.show(page.items);
+      gallery.show((await api.get(`/v1/jobs/${jobId}/images`, { limit: LATEST }, signal)).items);
     }
-    if (!gallery.size) latest.replaceChildren(h("p", { class: "dim" }, over ? "No image was kept." : "Images appear here when the first chunk is packed."));
-    if (!over) {
-      licences.replaceChildren(h("p", { class: "dim" }, "Counted when the dataset is there."));
-      return;
-    }
-    const found = (await api.get(`/v1/jobs/${jobId}/licenses`, {}, signal)).items;
-    licences.replaceChildren(licenceTable(found));
+    if (!over) return;
+    licences.replaceChildren(licenceTable((await api.get(`/v1/jobs/${jobId}/licenses`, {}, signal)).items));
     if (now.images.dropped.http_error) await codes();
   }
 
@@ -145,7 +141,7 @@ function tableRows(counts, whole) {
       h(
         "tr",
         {},
-        h("th", { scope: "row" }, h("span", { class: `dot ${id}` }), " ", name, h("div", { class: "hint" }, OUTCOMES[name] ?? "")),
+        h("th", { scope: "row" }, h("span", { class: `dot ${id}` }), " ", h("span", {}, name), h("div", { class: "hint" }, OUTCOMES[name] ?? "")),
         h("td", { class: "number" }, count(counts[name])),
         h("td", { class: "number" }, share(counts[name], whole)),
       )));
