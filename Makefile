@@ -9,7 +9,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint unit test demo up bench chaos
+.PHONY: help setup lock lint unit test browser demo up bench chaos
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,7 +55,16 @@ chaos: $(READY) ## jobs under kills, outages and replays for a night, held again
 unit: $(READY) ## the unit tests alone, in seconds
 	@$(PYTEST) -q tests/unit
 
-test: lint ## everything: lint, unit, integration, e2e
+# Root on Debian can install one; anyone else is told, and the tests that need it are skipped.
+browser: ## a Chromium for the browser tests, unless there is one
+	@command -v chromium chromium-browser google-chrome-stable google-chrome chrome >/dev/null && exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	  echo "no Chromium here: the browser tests are skipped (Debian: apt-get install chromium)" >&2; exit 0; fi; \
+	echo "installing Chromium for the browser tests (once; a minute)" >&2; \
+	log=$$(mktemp); { apt-get update && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y --no-install-recommends chromium; } >$$log 2>&1 || tail -5 $$log >&2; rm -f $$log
+
+test: lint browser ## everything: lint, unit, integration, e2e, browser
 	@$(PYTEST) -q -n $(JOBS) --dist loadfile tests || { \
 	  echo "what failed beside others runs once more, alone: on noisy cores a deadline may pass"; \
 	  $(PYTEST) -q --last-failed --last-failed-no-failures none tests; }

@@ -35,7 +35,7 @@ def up(
 
     def tell(event: standalone.Event) -> None:
         if event.kind == "running" and event.status is not None:
-            _tell(event.status, json=json)
+            _tell(event.status, json=json, key=output.result.is_terminal)
         else:
             say(event)
 
@@ -65,11 +65,12 @@ def down(folder: Path | None, *, json: bool) -> int:
 def status(folder: Path | None, *, json: bool) -> int:
     """What runs here."""
     found = standalone.status(data_dir(folder))
-    _tell(found, json=json)
+    _tell(found, json=json, key=True)
     return DONE if found.running else FAILED
 
 
-def _tell(found: Status, *, json: bool) -> None:
+def _tell(found: Status, *, json: bool, key: bool) -> None:
+    """What runs; `key`: with a link that signs in, which does not belong into logs."""
     if json:
         output.document(found.model_dump(mode="json"))
         return
@@ -80,6 +81,9 @@ def _tell(found: Status, *, json: bool) -> None:
         output.result.print(f"PixCrawler in {found.data_dir} is {found.phase}", markup=False)
     else:
         output.result.print(f"PixCrawler answers at {found.api_url}", markup=False)
+        if key:
+            link = f"{found.api_url}/#key={found.api_key}"  # what follows # is sent to nobody
+            output.result.print(f"the page, signed in: {link}", markup=False, soft_wrap=True)
     output.table(
         ("component", "pid", "address", "healthy", "restarts"),
         [
