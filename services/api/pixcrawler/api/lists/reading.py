@@ -253,8 +253,7 @@ def main() -> None:
 
 
 def _be_modest(max_memory: int) -> None:
-    """Let the api go first, and never take more memory than is allowed."""
-    os.nice(5)
+    """Never take more memory than is allowed, and leave no image of it."""
     resource.setrlimit(resource.RLIMIT_DATA, (max_memory, max_memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
