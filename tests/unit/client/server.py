@@ -34,6 +34,7 @@ class Reply(NamedTuple):
     status: int = 200
     body: bytes = b"{}"
     cut: int | None = None
+    kind: str = "application/json"
 
 
 def reply(value: object, status: int = 200) -> Reply:
@@ -122,6 +123,7 @@ def running() -> Iterator[FakeApi]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             answer = fake.answer(Asked(self.command, parts.path, parts.query, headers, body))
             self.send_response(answer.status)
+            self.send_header("content-type", answer.kind)
             self.send_header("content-length", str(len(answer.body)))
             self.end_headers()
             self.wfile.write(answer.body[: answer.cut])

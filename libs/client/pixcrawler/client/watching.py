@@ -11,11 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pixcrawler.client import live, output
 from pixcrawler.client.api import Api, Json
 from pixcrawler.client.errors import DONE, FAILED, INCOMPLETE
-from pixcrawler.client.live import TERMINAL
 from pixcrawler.client.ports import drive_each
 
 LINE_S = 2.0
 """Seconds between two plain lines at least."""
+
+TERMINAL = live.TERMINAL
 
 TROUBLE_S = 5.0
 """Seconds between two looks for chunks in trouble."""
