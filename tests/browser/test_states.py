@@ -317,7 +317,7 @@ async def test_what_was_dropped(served: Served, tab: Tab) -> None:
     await tab.looks_right("dropped")
     await page.get_by_label("Why").select_option("corrupt")
     await expect(rows).to_have_count(50)
-    await page.get_by_role("button", name="More", exact=True).click()
+    await page.get_by_role("button", name="Show more").click()
     await expect(rows).to_have_count(100)
     assert await page.title() == f"{MARKUP} · PixCrawler"
 

@@ -87,6 +87,9 @@ async def _images(tab: Tab, kept: int) -> None:
     page = tab.page
     await page.get_by_role("link", name="Images", exact=True).click()
     tiles = page.locator(".wall li")
+    await expect(tiles.first).to_be_visible()
+    if kept > await tiles.count():
+        await page.get_by_role("button", name="Show more").click()
     await expect(tiles).to_have_count(kept)
     for number in range(kept):
         await tiles.nth(number).scroll_into_view_if_needed()
@@ -101,7 +104,7 @@ async def _dropped(tab: Tab, number: int) -> None:
     page = tab.page
     await page.get_by_role("link", name="Dropped").click()
     rows = page.locator("table.dropped tbody tr")
-    more = page.get_by_role("button", name="More", exact=True)
+    more = page.get_by_role("button", name="Show more")
     await expect(rows.first).to_be_visible()
     while await more.count():
         before = await rows.count()

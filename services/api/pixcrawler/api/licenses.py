@@ -18,7 +18,10 @@ MOST = 500
 
 
 class LicenseCount(Value):
-    """How many images are under a licence; both texts are empty where the source names none."""
+    """How many images are under a licence; both texts are empty where the source names none.
+
+    Sources write the address of one licence in several ways: this is the most common of them.
+    """
 
     license: str
     license_url: str
@@ -60,10 +63,23 @@ class Licenses:
             if file.path == FILE:
                 async for row in _rows(self._blobs.stream(file.object)):
                     counted[_Named(row.get("license", ""), row.get("license_url", ""))] += 1
-        return tuple(
-            LicenseCount(license=name.license, license_url=name.url, images=number)
-            for name, number in counted.most_common(MOST)
+        return _merged(counted)
+
+
+def _merged(counted: Counter[_Named]) -> tuple[LicenseCount, ...]:
+    """One entry a licence; those without a name are told apart by their addresses."""
+    images: Counter[str] = Counter()
+    urls: dict[str, str] = {}
+    for name, number in counted.most_common():
+        label = name.license or name.url
+        images[label] += number
+        urls.setdefault(label, name.url)
+    return tuple(
+        LicenseCount(
+            license="" if label == urls[label] else label, license_url=urls[label], images=number
         )
+        for label, number in images.most_common(MOST)
+    )
 
 
 async def _rows(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, str]]:

@@ -53,7 +53,7 @@ export function showDropped(body, { jobId, progress, signal }) {
       else draw(found);
       const shown = rows?.children.length ?? 0;
       number.textContent = shown ? `${plural(shown, "URL")} shown` : "";
-      more.replaceChildren(next ? h("button", { type: "button", on: { click: load } }, "More") : "");
+      more.replaceChildren(next ? h("button", { type: "button", on: { click: load } }, "Show more") : "");
     } catch (error) {
       if (!signal.aborted && mine === run) place.replaceChildren(failure(error, begin));
     }

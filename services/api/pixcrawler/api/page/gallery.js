@@ -105,7 +105,7 @@ export function showImages(body, { jobId, progress, signal }) {
         gallery.show(page.items);
         const whole = page.next_cursor !== null;
         if (whole) next = page.next_cursor;
-        more.replaceChildren(whole ? h("button", { type: "button", on: { click: load } }, "More images") : "");
+        more.replaceChildren(whole ? h("button", { type: "button", on: { click: load } }, "Show more") : "");
         if (!whole) break;
       } while (gallery.size - before < PAGE / 2);
       if (!gallery.size) place.replaceChildren(empty());

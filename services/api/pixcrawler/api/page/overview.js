@@ -84,6 +84,7 @@ export function showOverview(body, { jobId, progress, signal }) {
       counted = JSON.stringify(counts);
       chart.replaceChildren(whole ? stack(counts, whole) : "");
       rows.replaceChildren(...tableRows(counts, whole));
+      rows.closest(".scroll").hidden = !whole;
       mix.replaceChildren(...errorMix(counts));
     }
     const over = TERMINAL.has(now.status);
