@@ -1,9 +1,12 @@
 """The `pixcrawler` command, as a program: exit codes, and documents for machines."""
 
+import csv
+import json
 import os
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pixcrawler.client.__main__ import main
@@ -142,6 +147,37 @@ def test_a_list_of_urls(system: System, small_web: Site, tmp_path: Path) -> None
     assert len(list((tmp_path / "set").glob("chunk_*.tar"))) == -(-len(good) // CHUNK_SIZE)
     empty = pixcrawler(system.command_environment(), "run", "--urls", os.devnull, "-o", tmp_path)
     assert (empty.code, empty.documents) == (2, [])
+
+
+def test_a_list_with_captions_and_licences(system: System, small_web: Site, tmp_path: Path) -> None:
+    """`--urls list.parquet`: what it says of an image stands beside the image, in every file; rows
+    that cannot be used are told."""
+    good = [url for url, true in small_web.truth.items() if true.kind == "photo"][:15]
+    rows = [(url, f"caption {n}", "CC BY 4.0", f"artist {n}") for n, url in enumerate(good)]
+    given = [*rows, ("nope", "", "", ""), (good[0], "again", "", "")]
+    columns = ("IMAGE_URL", "TEXT", "license", "author")
+    table = pa.table(dict(zip(columns, zip(*given, strict=True), strict=True)))
+    pq.write_table(table, tmp_path / "list.parquet")
+    folder = tmp_path / "set"
+    done = program(
+        system.command_environment(), "run", "--urls", tmp_path / "list.parquet", "-o", folder
+    )
+    assert done.code == 0, done.notes
+    assert "list.parquet: 16 URLs, 1 of them again" in done.notes
+    assert "line 16: not an http or https URL" in done.notes
+    assert done.documents[-1]["images"]["valid"] == 15
+    wanted = {(u, title, creator, "CC-BY-4.0") for u, title, _, creator in rows}
+    stored = pq.read_table(folder / "images.parquet").to_pylist()
+    assert {(r["url"], r["title"], r["creator"], r["license"]) for r in stored} == wanted
+    (archive,) = folder.glob("chunk_*.zip")
+    with zipfile.ZipFile(archive) as opened:
+        said = [json.loads(line) for line in opened.read("metadata.jsonl").splitlines()]
+    assert {(r["url"], r["title"], r["creator"], r["license"]) for r in said} == wanted
+    with (folder / "LICENSES.csv").open(newline="") as file:
+        licences = list(csv.DictReader(file))
+    assert {(r["url"], r["title"], r["creator"], r["license"]) for r in licences} == wanted
+    listed = system.api.get("/v1/url-lists")["items"][0]
+    system.api.delete(f"/v1/url-lists/{listed['id']}")
 
 
 def test_jobs(system: System, small_web: Site, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common import names
 from pixcrawler.common.blobs.port import BlobStore
-from pixcrawler.common.db.tables import job_chunks
-from pixcrawler.common.ids import chunk_id, new_job_id
+from pixcrawler.common.db.tables import job_chunks, url_lists
+from pixcrawler.common.ids import chunk_id, new_job_id, new_list_id
 from pixcrawler.uploader.sweep import Sweeper, Swept
 from tests.integration.uploader.world import World, new_world
 from tests.unit.uploader.made import make_chunk, picture, store_chunk
@@ -131,3 +131,24 @@ async def test_unknown_jobs_go_once_nothing_of_them_is_young(
     assert await everything(world) == young
     assert (await sweeper(world, later=2 * HOUR).sweep_all()).jobs == 3
     assert sorted([*await everything(world), *await world.listed("lists/")]) == sorted(others)
+
+
+async def test_lists_go_once_they_are_deleted(world: World) -> None:
+    """Deleted ones at once, those without a row once they are not young, others never."""
+    kept, deleted, unknown = (new_list_id() for _ in range(3))
+    about = {"owner": "tests", "format": "csv", "columns": {}, "rejected_rows": [], "bytes": 1}
+    counts = {"rows": 1, "repeated": 0, "rejected": 0}
+    async with world.engine.begin() as connection:
+        for list_id, gone in ((kept, None), (deleted, datetime.now(UTC))):
+            await connection.execute(
+                insert(url_lists).values(list_id=list_id, deleted_at=gone, **about, **counts)
+            )
+    for list_id in (kept, deleted, unknown):
+        await world.blobs.create(names.list_rows(list_id), b"")
+        await world.blobs.create(names.list_rows_index(list_id), b"")
+    assert (await sweeper(world).sweep_all()).lists == 2
+    left = {name.split("/")[1] for name in await world.listed(names.LISTS)}
+    assert left == {kept, unknown}
+    assert (await sweeper(world, later=2 * HOUR).sweep_all()).lists == 2
+    left = {name.split("/")[1] for name in await world.listed(names.LISTS)}
+    assert left == {kept}
