@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -49,6 +48,7 @@ from pixcrawler.uploader.tables import (
     LicenseTable,
     ParquetTable,
     counted_outcomes,
+    load,
 )
 
 DATASET = "dataset.json"
@@ -179,7 +179,7 @@ class _Index:
 
     async def _write_tables(self, folder: Path) -> _Contents:
         # On a busy machine its import takes seconds, which the loop's heartbeats cannot spare.
-        await self._in_thread(import_module, "pyarrow.parquet")
+        await asyncio.get_running_loop().run_in_executor(self._thread, load)
         standing = await self._standing()
         contents = _Contents()
         with ExitStack() as open_tables:

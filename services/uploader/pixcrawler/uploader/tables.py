@@ -62,6 +62,17 @@ class ImageRow(ImageRecord):
     chunk_id: str
 
 
+def load() -> None:
+    """Import all that tables are made with; not on an event loop, since it may take seconds.
+
+    At its first array pyarrow looks for pandas, too, and imports it where it is installed.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pa.array([0])
+
+
 class ParquetTable:
     """A Parquet file that takes rows as they come.
 
