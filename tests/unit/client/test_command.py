@@ -14,7 +14,7 @@ from tests.unit.client.server import ARCHIVE, JOB, FakeApi, Reply
 from tests.unit.client.test_watching import progress
 
 COMMANDS = {
-    "": ("run", "up", "down", "status", "chunks", "capacity"),
+    "": ("run", "up", "down", "status", "chunks", "capacity", "completion"),
     "jobs": ("list", "show", "watch", "cancel", "retry", "extend", "delete", "download"),
     "topics": ("list", "describe", "apply", "tail", "lag"),
     "keys": ("create", "list", "revoke"),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pixcrawler.client import jobs, local, output, running
-from pixcrawler.client.errors import FAILED, CommandError
+from pixcrawler.client.errors import FAILED, CommandError, Terminated
 from pixcrawler.common.errors import PixCrawlerError
 from pixcrawler.standalone import StandaloneError
 
@@ -226,6 +226,26 @@ def chunks(
 def capacity(as_json: Json = False) -> int:
     """Slots for chunks, and how many are taken."""
     return jobs.capacity(json=as_json)
+
+
+@app.command(epilog="Example: pixcrawler completion bash >> ~/.bashrc")
+def completion(
+    shell: Annotated[
+        Literal["bash", "zsh"], typer.Argument(metavar="bash|zsh", help="Whose words to complete.")
+    ],
+    as_json: Json = False,
+) -> int:
+    """Print what makes the shell complete this command."""
+    from typer.completion import get_completion_script  # type: ignore[attr-defined] # in no __all__
+
+    script = get_completion_script(
+        prog_name="pixcrawler", complete_var="_PIXCRAWLER_COMPLETE", shell=shell
+    )
+    if as_json:
+        output.document({"shell": shell, "script": script})
+    else:
+        typer.echo(script)
+    return 0
 
 
 @jobs_app.command("list", epilog="Example: pixcrawler jobs list --status running")
@@ -471,7 +491,7 @@ def main() -> None:
 
 def _terminated(*_: Any) -> None:
     """SIGTERM unwinds as Ctrl-C does, so that what was started is stopped."""
-    raise KeyboardInterrupt
+    raise Terminated
 
 
 if __name__ == "__main__":

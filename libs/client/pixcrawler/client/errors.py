@@ -43,6 +43,10 @@ CommandError = ClientError
 """As the command calls it."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: everything ends as by Ctrl-C, but there may be nobody to ask."""
+
+
 class NotRunning(ClientError):
     """There is no API to talk to, or not yet."""
 

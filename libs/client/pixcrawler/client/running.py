@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from pixcrawler.client import connection, download, local, output, url_lists, watching
 from pixcrawler.client.api import Api, Json
-from pixcrawler.client.errors import USAGE, CommandError
+from pixcrawler.client.errors import USAGE, CommandError, Terminated
 from pixcrawler.standalone import UpOptions, temporary
 
 
@@ -45,11 +46,50 @@ def run(wish: Wish, *, json: bool) -> int:
         body = request(wish, None if listed is None else _uploaded(api, listed, wish))
         job = api.post("/v1/jobs", body, headers={"Idempotency-Key": uuid.uuid4().hex})
         _say(json, {"event": "created", "job": job}, f"job {job['job_id']}")
-        try:
-            return _finish(api, job["job_id"], wish.folder, json=json)
-        except (KeyboardInterrupt, CommandError):
-            _say_how_to_go_on(job["job_id"], wish.folder, stays=stays)
-            raise
+        return _follow_and_fetch(api, job["job_id"], wish.folder, stays=stays, json=json)
+
+
+def _follow_and_fetch(api: Api, job_id: str, folder: Path, *, stays: bool, json: bool) -> int:
+    final: Json | None = None
+    try:
+        final = watching.follow(api, job_id, json=json)
+        return _finish(api, final, folder, json=json)
+    except (KeyboardInterrupt, CommandError) as error:
+        # A job that is over cannot be cancelled, and SIGTERM waits for no answer.
+        by_hand = isinstance(error, KeyboardInterrupt) and not isinstance(error, Terminated)
+        if by_hand and final is None and not json and _is_unwanted(job_id, stays=stays):
+            _cancel(api, job_id, folder)
+        else:
+            _say_how_to_go_on(job_id, folder, stays=stays)
+        raise
+
+
+def _is_unwanted(job_id: str, *, stays: bool) -> bool:
+    """Ask whoever pressed Ctrl-C whether the job shall end too; no, where nobody can answer."""
+    if not (sys.stdin.isatty() and output.people.is_terminal):
+        return False
+    output.note(
+        f"job {job_id} goes on without this command"
+        if stays
+        else "PixCrawler was started for this job and stops now; "
+        "the job is kept and goes on at the next `pixcrawler up`"
+    )
+    try:
+        answer = output.people.input("cancel it instead? [y/N] ", markup=False)
+    except (EOFError, KeyboardInterrupt):
+        output.note("")
+        return False
+    return answer.strip().lower() in {"y", "yes"}
+
+
+def _cancel(api: Api, job_id: str, folder: Path) -> None:
+    try:
+        api.post(f"/v1/jobs/{job_id}/cancel")
+    except CommandError as error:
+        output.note(f"job {job_id}: {error}")
+        return
+    output.note(f"job {job_id} is cancelled; what was packed stays:")
+    output.note(f"  pixcrawler jobs download {job_id} -o {shlex.quote(str(folder))}")
 
 
 def _say_how_to_go_on(job_id: str, folder: Path, *, stays: bool) -> None:
@@ -115,8 +155,8 @@ def _tell_bytes() -> Callable[[int, int], None]:
     return tell
 
 
-def _finish(api: Api, job_id: str, folder: Path, *, json: bool) -> int:
-    final = watching.follow(api, job_id, json=json)
+def _finish(api: Api, final: Json, folder: Path, *, json: bool) -> int:
+    job_id = str(final["job_id"])
     fetch_dataset(api, job_id, folder)
     if json:
         output.document(
