@@ -118,6 +118,11 @@ function chunkRow(chunk, retry) {
   );
 }
 
+/** Which record carried it; its place is unknown until a stage has told. */
+function recordOf(one) {
+  return one.topic && one.partition !== null ? `${one.topic}[${one.partition}] @ ${one.offset}` : one.topic;
+}
+
 function attempts(chunk) {
   if (!chunk.attempts.length) return count(chunk.attempt);
   return h(
@@ -133,7 +138,7 @@ function attempts(chunk) {
           {},
           `${one.attempt} · ${[one.stage, one.state].filter(Boolean).join(": ")}`,
           one.error ? h("div", { class: "error" }, [one.error, one.message].filter(Boolean).join(": ")) : null,
-          h("div", { class: "hint" }, [one.worker, one.topic ? `${one.topic}[${one.partition}] @ ${one.offset}` : ""].filter(Boolean).join(" · ")),
+          h("div", { class: "hint" }, [one.worker, recordOf(one)].filter(Boolean).join(" · ")),
           one.started_at ? h("div", { class: "hint" }, moment(one.started_at)) : null,
         )),
     ),
