@@ -63,6 +63,10 @@ Folder = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Where the dataset goes.")
 ]
 Status = Literal["pending", "running", "completed", "incomplete", "failed", "cancelled"]
+OwnLimit = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="Instead of the API's setting; 0: without limit."),
+]
 StageName = Annotated[
     Literal["planner", "downloader", "validator", "uploader", "tracker"],
     typer.Argument(metavar="STAGE", help="planner, downloader, validator, uploader or tracker."),
@@ -429,12 +433,18 @@ def keys_create(
         Literal["read", "write", "admin"],
         typer.Option(metavar="read|write|admin", help="What it may do."),
     ] = "write",
+    name: Annotated[str, typer.Option(metavar="TEXT", help="What it is for.")] = "",
+    requests_per_minute: OwnLimit = None,
+    active_jobs: OwnLimit = None,
+    images_per_day: OwnLimit = None,
     as_json: Json = False,
 ) -> int:
     """Make a key; it is shown this once."""
     from pixcrawler.client import admin
+    from pixcrawler.common.keys import KeyLimits
 
-    return admin.keys_create(owner, scope, json=as_json)
+    limits = KeyLimits(requests_per_minute, active_jobs, images_per_day)
+    return admin.keys_create(owner, scope, name=name, limits=limits, json=as_json)
 
 
 @keys_app.command("list", epilog="Example: pixcrawler keys list")

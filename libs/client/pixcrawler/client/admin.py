@@ -147,11 +147,11 @@ def parse_start(text: str) -> Start:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def keys_create(owner: str, scope: str, *, json: bool) -> int:
+def keys_create(owner: str, scope: str, *, name: str, limits: keys.KeyLimits, json: bool) -> int:
     """Make a key."""
 
     async def make(connection: AsyncConnection) -> keys.CreatedKey:
-        return await keys.create(connection, owner, scope)
+        return await keys.create(connection, owner, scope, name=name, limits=limits)
 
     try:
         created = _database(make)
@@ -172,9 +172,9 @@ def keys_list(*, json: bool) -> int:
         output.document({"items": [key.model_dump(mode="json") for key in found]})
     else:
         output.table(
-            ("key", "owner", "scope", "created", "last used", "revoked"),
+            ("key", "owner", "name", "scope", "created", "last used", "revoked"),
             [
-                (k.key_id, k.owner, k.scope, k.created_at, k.last_used_at, k.revoked_at)
+                (k.key_id, k.owner, k.name, k.scope, k.created_at, k.last_used_at, k.revoked_at)
                 for k in found
             ],
         )

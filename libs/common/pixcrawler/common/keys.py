@@ -46,6 +46,21 @@ class ApiKey(Value):
     created_at: datetime
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
+    name: str = ""
+    requests_per_minute: int | None = None
+    active_jobs: int | None = None
+    images_per_day: int | None = None
+
+
+class KeyLimits(NamedTuple):
+    """What a key may do at most, instead of what the api's settings say; 0 is without limit."""
+
+    requests_per_minute: int | None = None
+    active_jobs: int | None = None
+    images_per_day: int | None = None
+
+
+DEFAULT_LIMITS = KeyLimits()
 
 
 class CreatedKey(NamedTuple):
@@ -55,23 +70,41 @@ class CreatedKey(NamedTuple):
     key: ApiKey
 
 
-async def create(connection: AsyncConnection, owner: str, scope: str) -> CreatedKey:
+async def create(
+    connection: AsyncConnection,
+    owner: str,
+    scope: str,
+    *,
+    name: str = "",
+    limits: KeyLimits = DEFAULT_LIMITS,
+) -> CreatedKey:
     """Make a key, in the caller's transaction.
 
     Args:
         connection: Of a role that may write `api_keys`.
         owner: Whose it is, not empty.
         scope: `read`, `write` or `admin`.
+        name: What it is for, to people.
+        limits: Its own.
 
     Raises:
-        ValueError: the owner is empty or the scope is unknown.
+        ValueError: the owner is empty, the scope is unknown, or a limit is negative.
     """
     if not owner.strip():
         raise ValueError("owner must not be empty")
+    if any(limit is not None and limit < 0 for limit in limits):
+        raise ValueError("a limit must not be negative; 0 is without limit")
     key_id, secret = secrets.token_hex(6), secrets.token_hex(24)
     made = await connection.execute(
         insert(api_keys)
-        .values(key_id=key_id, owner=owner, scope=Scope(scope).value, secret_sha256=_digest(secret))
+        .values(
+            key_id=key_id,
+            owner=owner,
+            scope=Scope(scope).value,
+            secret_sha256=_digest(secret),
+            name=name,
+            **limits._asdict(),
+        )
         .returning(api_keys)
     )
     return CreatedKey(

@@ -8,7 +8,8 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from pixcrawler.api.handler import Caller
 from pixcrawler.api.parts import Parts, parts_of
-from pixcrawler.api.problems import Problem
+from pixcrawler.api.problems import Problem, over_limit
+from pixcrawler.api.quotas import Quotas
 from pixcrawler.common import keys, logs, telemetry
 from pixcrawler.common.keys import ApiKey, Scope
 
@@ -34,7 +35,16 @@ async def _key(
     if key.last_used_at is None or (parts.now() - key.last_used_at).total_seconds() > 60:  # noqa: PLR2004 - to the minute
         async with parts.engine.begin() as connection:
             await keys.mark_used(connection, key.key_id)
+    most = _limit(key.requests_per_minute, parts.settings.api_requests_per_minute)
+    if most and (wait_s := parts.buckets.take(key.key_id, most)):
+        detail = f"this key may make {most} requests in a minute"
+        raise over_limit("requests_per_minute", most, detail, again_s=wait_s)
     return key
+
+
+def _limit(own: int | None, default: int) -> int:
+    """A key's own limit, else what the settings say."""
+    return default if own is None else own
 
 
 def caller_with(needed: Scope) -> Callable[[Request, ApiKey], Awaitable[Caller]]:
@@ -44,7 +54,12 @@ def caller_with(needed: Scope) -> Callable[[Request, ApiKey], Awaitable[Caller]]
         if not key.scope.allows(needed):
             raise Problem(403, f"this needs a key with the scope {needed}; yours has {key.scope}")
         trace = telemetry.parse(request.headers.get("traceparent", ""))
-        return Caller(key.owner, None if trace is None else str(trace))
+        settings = parts_of(request).settings
+        quotas = Quotas(
+            active_jobs=_limit(key.active_jobs, settings.api_active_jobs),
+            images_per_day=_limit(key.images_per_day, settings.api_images_per_day),
+        )
+        return Caller(key.owner, None if trace is None else str(trace), quotas)
 
     return caller
 

@@ -5,7 +5,7 @@ own count under the lock of its row. The event leaves in the same transaction th
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pydantic_core import PydanticCustomError
@@ -13,9 +13,10 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from yarl import URL
 
-from pixcrawler.api import deliveries, store
+from pixcrawler.api import deliveries, quotas, store
 from pixcrawler.api.lists import store as lists
 from pixcrawler.api.problems import Problem, conflict, not_found, wrong_value
+from pixcrawler.api.quotas import Quotas
 from pixcrawler.api.requests import NewJob, Start, check_sources
 from pixcrawler.api.settings import Settings
 from pixcrawler.api.store import ChunkRecord, JobRecord, LockedJob
@@ -32,10 +33,14 @@ log = logs.get(__name__)
 
 
 class Caller(NamedTuple):
-    """Who asks, and the trace that the request belongs to (a W3C traceparent), if it names one."""
+    """Who asks, the trace that the request belongs to (a W3C traceparent), and what they may have.
+
+    A request that names no trace belongs to none.
+    """
 
     owner: str
     traceparent: str | None
+    quotas: Quotas = Quotas()
 
 
 class Jobs:
@@ -70,6 +75,7 @@ class Jobs:
         """
         job_id, digest = ids.new_job_id(), _digest(asked)
         async with transaction(self._engine, "create") as connection:
+            await quotas.lock(connection, caller.owner, caller.quotas)
             if key and await store.repeated(connection, caller.owner, key):
                 # Before the list is looked for, which may have been deleted since.
                 job_id = await _same(connection, caller.owner, key, digest)
@@ -80,7 +86,11 @@ class Jobs:
             )
             if not made:
                 job_id = await _same(connection, caller.owner, key or "", digest)
-            elif asked.start:
+            else:
+                await quotas.check_jobs(connection, caller.owner, caller.quotas)
+                images = int(str(row["max_images"]))
+                await quotas.check_images(connection, caller.owner, caller.quotas, images)
+            if made and asked.start:
                 await store.add_round(connection, job_id, 1, "start")
                 await self._tell(connection, caller.traceparent, _created(job_id, 1, "start"))
             job = await _job(connection, caller.owner, job_id)
@@ -119,6 +129,7 @@ class Jobs:
             Problem: 404; 409, the job is cancelled; 422, too many images.
         """
         async with transaction(self._engine, "extend") as connection:
+            await quotas.lock(connection, caller.owner, caller.quotas)
             job = await _lock(connection, caller.owner, job_id)
             _refuse_cancelled(job)
             self._limit(job.max_images + images)
@@ -128,8 +139,9 @@ class Jobs:
             await store.update_job(connection, job_id, **changed)
             if job.round:
                 number = job.round + 1
-                await store.add_round(connection, job_id, number, "extend", images=images)
+                await self._add_round(connection, caller, job, "extend", images=images)
                 await self._tell(connection, job.traceparent, _created(job_id, number, "extend"))
+            await quotas.check_images(connection, caller.owner, caller.quotas, images)
             answer = await _job(connection, caller.owner, job_id)
         self._hint()
         return answer
@@ -141,11 +153,12 @@ class Jobs:
             Problem: 404; 409, the job is cancelled, or no chunk has failed.
         """
         async with transaction(self._engine, "retry") as connection:
+            await quotas.lock(connection, caller.owner, caller.quotas)
             job = await _lock(connection, caller.owner, job_id)
             _refuse_cancelled(job)
             if not await store.has_failed_chunks(connection, job_id):
                 raise conflict("no chunk of this job has failed")
-            await self._add_retry(connection, job, None)
+            await self._add_retry(connection, caller, job, None)
             answer = await _job(connection, caller.owner, job_id)
         self._hint()
         return answer
@@ -157,6 +170,7 @@ class Jobs:
             Problem: 404; 409, the job is cancelled, the chunk has not failed, or was retried.
         """
         async with transaction(self._engine, "retry_chunk") as connection:
+            await quotas.lock(connection, caller.owner, caller.quotas)
             job = await _lock(connection, caller.owner, job_id)
             chunk = await store.chunk(connection, job_id, index)
             if chunk is None:
@@ -166,7 +180,7 @@ class Jobs:
                 raise conflict(f"chunk {index} has not failed: it is {chunk.status}")
             if chunk.superseded:
                 raise conflict(f"chunk {index} was retried already")
-            await self._add_retry(connection, job, chunk.chunk_id)
+            await self._add_retry(connection, caller, job, chunk.chunk_id)
         self._hint()
         return chunk
 
@@ -255,12 +269,30 @@ class Jobs:
                 title="Insufficient capacity",
             )
 
+    async def _add_round(
+        self,
+        connection: AsyncConnection,
+        caller: Caller,
+        job: LockedJob,
+        kind: store.RequestKind,
+        *,
+        images: int = 0,
+        chunk_ids: Sequence[str] | None = None,
+    ) -> None:
+        """A further round; a job that was finished counts as one more that is not."""
+        was_closed = await store.is_closed(connection, job.job_id, job.round)
+        await store.add_round(
+            connection, job.job_id, job.round + 1, kind, images=images, chunk_ids=chunk_ids
+        )
+        if was_closed:
+            await quotas.check_jobs(connection, caller.owner, caller.quotas)
+
     async def _add_retry(
-        self, connection: AsyncConnection, job: LockedJob, chunk_id: str | None
+        self, connection: AsyncConnection, caller: Caller, job: LockedJob, chunk_id: str | None
     ) -> None:
         number = job.round + 1
         chunk_ids = None if chunk_id is None else [chunk_id]
-        await store.add_round(connection, job.job_id, number, "retry", chunk_ids=chunk_ids)
+        await self._add_round(connection, caller, job, "retry", chunk_ids=chunk_ids)
         await self._tell(connection, job.traceparent, _created(job.job_id, number, "retry"))
 
     async def _tell(

@@ -8,6 +8,7 @@ from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.api.archives import Archives
+from pixcrawler.api.buckets import Buckets
 from pixcrawler.api.feed import Feed
 from pixcrawler.api.handler import Jobs
 from pixcrawler.api.licenses import Licenses
@@ -38,6 +39,7 @@ class Parts:
     licenses: Licenses
     links: Links
     feed: Feed
+    buckets: Buckets
     now: Callable[[], datetime]
 
 
@@ -76,6 +78,7 @@ def make_parts(
         licenses=Licenses(blobs),
         links=Links(settings.link_key, lambda: now().timestamp()),
         feed=feed,
+        buckets=Buckets(),
         now=now,
     )
 

@@ -1,5 +1,6 @@
 """Errors as `application/problem+json` (RFC 9457), all of them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -35,6 +36,7 @@ class Problem(Exception):
         title: What kind of problem; the status's phrase if not given.
         headers: Of the answer.
         errors: Which fields are wrong, for a 422.
+        more: Further members of the document.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Problem(Exception):
         title: str = "",
         headers: Mapping[str, str] | None = None,
         errors: Sequence[Mapping[str, str]] = (),
+        more: Mapping[str, str | int] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -52,6 +55,7 @@ class Problem(Exception):
         self.title = title or HTTPStatus(status).phrase
         self.headers = dict(headers or {})
         self.errors = list(errors)
+        self.more = dict(more or {})
 
 
 def not_found(what: str) -> Problem:
@@ -67,6 +71,12 @@ def conflict(detail: str, *, title: str = "") -> Problem:
 def wrong_value(field: str, message: str) -> Problem:
     """422: a value that is wrong in a way only the handler can see."""
     return Problem(422, message, errors=[{"field": field, "message": message}])
+
+
+def over_limit(limit: str, maximum: int, detail: str, *, again_s: float) -> Problem:
+    """429: too much, for now; the document says which limit it is, and how high."""
+    headers = {"Retry-After": str(max(math.ceil(again_s), 1))}
+    return Problem(429, detail, headers=headers, more={"limit": limit, "maximum": maximum})
 
 
 def install(app: FastAPI) -> None:
@@ -106,6 +116,7 @@ def respond(path: str, problem: Problem) -> JSONResponse:
     }
     if problem.errors:
         body["errors"] = problem.errors
+    body |= problem.more
     return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
 
 

@@ -60,6 +60,13 @@ class Settings(ResourceSettings, ServiceSettings):
     """Folder of temporary files without a name: a Parquet list as it came, and 16 bytes a row."""
     api_max_images: int = Field(default=10_000_000, ge=1, le=2**31 - 1)
     """The most that one job may ask for."""
+    api_requests_per_minute: int = Field(default=60_000, ge=0)
+    """Requests of one key in a minute, at one replica; 429 beyond, and 0 is without limit. This and
+    the next two are what a key may do that has no limits of its own (`pixcrawler keys create`)."""
+    api_active_jobs: int = Field(default=10_000, ge=0)
+    """Jobs of one owner that are not finished; 429 beyond, and 0 is without limit."""
+    api_images_per_day: int = Field(default=100_000_000, ge=0)
+    """Images that one owner asks for in 24 hours; 429 beyond, and 0 is without limit."""
     api_link_expires_s: int = Field(default=3600, ge=1)
     """Seconds that a link to a file of a dataset works."""
     api_link_secret: str = Field(default="", repr=False)

@@ -4,17 +4,22 @@ A lock taken inside a larger statement, or in REPEATABLE READ, silently protects
 statement's snapshot is older than the lock. All transactions here are READ COMMITTED, so whatever
 is read after the lock sees what its last holder wrote.
 
-Order, to be free of deadlocks: a job's lock, then the admission lock; never the other way.
+Order, to be free of deadlocks: an owner's lock, a job's, the admission lock; never the other way.
 """
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-JOB, ADMISSION, RELAY, HOST, MIGRATION = 1, 2, 3, 4, 5
+JOB, ADMISSION, RELAY, HOST, MIGRATION, OWNER = 1, 2, 3, 4, 5, 6
 """The first half of a two-part advisory lock key; the second half says which one."""
 
 _LOCK = text("SELECT pg_advisory_xact_lock(:kind, hashtext(:name))")
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:kind, hashtext(:name))")
+
+
+async def owner_lock(connection: AsyncConnection, owner: str) -> None:
+    """Serialise what counts against an owner's quotas (api)."""
+    await connection.execute(_LOCK, {"kind": OWNER, "name": owner})
 
 
 async def job_lock(connection: AsyncConnection, job_id: str) -> None:
