@@ -85,6 +85,7 @@ async def test_a_job_of_a_list(world: World) -> None:
     assert response.status_code == 202, response.text
     job = response.json()
     assert (job["max_images"], job["sources"]) == (1200, ["urls"])
+    assert job["url_list_id"] == made["id"]
     started = await world.client.post(f"/v1/jobs/{job['job_id']}/start")
     assert started.json()["total_chunks"] == 3
     few = await world.job(keywords=[], urls=made["id"], max_images=10)

@@ -37,6 +37,7 @@ class JobRecord(Value):
     project_id: str | None
     keywords: tuple[str, ...]
     sources: tuple[str, ...]
+    url_list_id: str | None
     max_images: int
     chunk_size: int
     priority: int
@@ -111,9 +112,9 @@ class ChunkState(Value):
 RequestKind = Literal["start", "extend", "retry", "cancel"]
 
 _JOB = """
-    SELECT job_id, owner, name, project_id, keywords, sources, max_images, chunk_size, priority,
-           options, round, created_at, started_at, cancelled, status, finished_round, revision,
-           webhook_url,
+    SELECT job_id, owner, name, project_id, keywords, sources, url_list_id, max_images, chunk_size,
+           priority, options, round, created_at, started_at, cancelled, status, finished_round,
+           revision, webhook_url,
            progress, total, pending, processing, completed, failed
     FROM (
         SELECT job.*, job.cancelled_at IS NOT NULL AS cancelled, counted.*, shown.progress,

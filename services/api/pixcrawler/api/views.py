@@ -28,7 +28,10 @@ class Page(Value, Generic[T]):
 
 
 class JobView(Value):
-    """A job. Superseded failed chunks do not count; `chunk_progress` is in percent."""
+    """A job. Superseded failed chunks do not count; `chunk_progress` is in percent.
+
+    `url_list_id` is there where the job takes its URLs from an uploaded list.
+    """
 
     job_id: str
     project_id: str | None
@@ -36,6 +39,7 @@ class JobView(Value):
     status: JobStatus
     keywords: tuple[str, ...]
     sources: tuple[str, ...]
+    url_list_id: str | None = Field(default=None, exclude_if=lambda value: value is None)
     max_images: int
     priority: int
     options: Options
@@ -164,6 +168,7 @@ def job_view(job: JobRecord) -> JobView:
         status=job.status,
         keywords=job.keywords,
         sources=job.sources,
+        url_list_id=job.url_list_id,
         max_images=job.max_images,
         priority=job.priority,
         options=job.options,
