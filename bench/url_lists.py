@@ -14,6 +14,7 @@ import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 
 from pixcrawler.api.lists.uploads import TakenIn, Told, Uploads
@@ -61,7 +62,7 @@ def write_parquet(path: Path, count: int) -> None:
     schema = pa.schema([(name, pa.string()) for name in ("URL", "TEXT", "LICENSE")])
     with pq.ParquetWriter(path, schema) as writer:
         source = rows(count)
-        while batch := [row for row, _ in zip(source, range(500_000), strict=False)]:
+        while batch := list(islice(source, 500_000)):
             columns = [pa.array(column) for column in zip(*batch, strict=True)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
