@@ -44,7 +44,7 @@ export function showChunks(body, { jobId, progress, signal, again }) {
   const busy = () => place.contains(document.activeElement) || place.querySelector("details[open]");
 
   function draw(chunks) {
-    const columns = ["Chunk", "Status", "Stage", { name: "URLs", class: "number" }, { name: "Kept", class: "number" }, "Attempts", "Changed", ""];
+    const columns = ["Chunk", "Status", "Stage", { name: "URLs", class: "number" }, { name: "Kept", class: "number" }, "Attempts", "Changed", h("span", { class: "unseen" }, "What can be done")];
     place.replaceChildren(
       chunks.length
         ? table("Chunks", columns, chunks.map((chunk) => chunkRow(chunk, retry)), { class: "cards chunks" })

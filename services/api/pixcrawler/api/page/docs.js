@@ -46,14 +46,14 @@ function article(api, path, verb, operation) {
       {},
       h("summary", {}, h("span", { class: `verb ${verb}` }, verb.toUpperCase()), h("code", {}, path), h("span", { class: "hint" }, (operation.description ?? operation.summary ?? "").split("\n")[0])),
       prose(operation.description),
-      parameters.length ? [h("h4", {}, "Parameters"), parameterTable(parameters)] : null,
-      Object.entries(body).map(([type, media]) => [h("h4", {}, "Body ", h("code", {}, type)), typeOf(media.schema), examples(media)]),
-      h("h4", {}, "Answers"),
+      parameters.length ? [h("h3", {}, "Parameters"), parameterTable(parameters)] : null,
+      Object.entries(body).map(([type, media]) => [h("h3", {}, "Body ", h("code", {}, type)), typeOf(media.schema), examples(media)]),
+      h("h3", {}, "Answers"),
       h("ul", {}, Object.entries(operation.responses ?? {}).map(([status, response]) => {
         const [type, media] = Object.entries(response.content ?? {})[0] ?? [];
         return h("li", {}, h("b", {}, status), ` ${response.description ?? ""} `, type ? [h("code", {}, type), " ", typeOf(media.schema)] : null);
       })),
-      h("h4", {}, "Example"),
+      h("h3", {}, "Example"),
       h("pre", { tabindex: 0 }, curl(api, path, verb, body["application/json"])),
     ),
   );

@@ -121,7 +121,7 @@ export function table(caption, columns, rows, attributes = {}) {
       "table",
       attributes,
       h("caption", { class: "unseen" }, caption),
-      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.class ?? null }, column.name ?? column)))),
+      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: (!(column instanceof Node) && column.class) || null }, (!(column instanceof Node) && column.name) || column)))),
       h("tbody", {}, rows),
     ),
   );

@@ -208,7 +208,7 @@ export async function showJob(main, signal, jobId, firstTab) {
     signal.addEventListener("abort", () => mine.abort());
     tabs.replaceChildren(...TABS.map(([one, text]) => h("a", { href: `#/jobs/${jobId}${one ? `/${one}` : ""}`, "aria-current": one === id ? "page" : null }, text)));
     tabs.querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
-    body.setAttribute("aria-label", title);
+    body.setAttribute("aria-label", `${title} of this job`);
     body.replaceChildren();
     tab = showTab(body, { jobId, job: () => job, progress: () => progress, signal: mine.signal, again: () => attempt(async () => true) });
   }
