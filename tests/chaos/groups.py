@@ -28,10 +28,9 @@ async def reset(servers: str, group: str) -> int:
         await consumer.start()
         cluster = await consumer._client.fetch_all_metadata()
         parts = [
-            TopicPartition(topic.name, number)
-            for topic in topics.registry()
-            if group in topic.readers
-            for number in sorted(cluster.partitions_for_topic(topic.name) or ())
+            TopicPartition(name, number)
+            for name in topics.read_by(group)
+            for number in sorted(cluster.partitions_for_topic(name) or ())
         ]
         consumer.assign(parts)
         first: dict[TopicPartition, int] = await consumer.beginning_offsets(parts)

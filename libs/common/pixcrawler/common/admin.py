@@ -161,10 +161,7 @@ async def describe_topics(
 
 async def lag(bootstrap_servers: str, groups: Iterable[str] = topics.GROUPS) -> tuple[Lag, ...]:
     """How far the groups are behind, per partition that they read, sorted."""
-    reads = {
-        group: [topic.name for topic in topics.registry() if group in topic.readers]
-        for group in sorted(groups)
-    }
+    reads = {group: topics.read_by(group) for group in sorted(groups)}
     async with _admin(bootstrap_servers) as admin, _reader(bootstrap_servers) as reader:
         found = [await _lags(admin, reader, group, names) for group, names in reads.items()]
     return tuple(lag for lags in found for lag in lags)

@@ -168,3 +168,11 @@ def registry(partitions: int = 12) -> tuple[Topic, ...]:
             for stage in CONSUMERS
         ),
     )
+
+
+def read_by(group: str) -> tuple[str, ...]:
+    """The topics that a consumer group reads, as far as it has committed.
+
+    A compacted one is no work to be done: whoever reads it takes all of it, in no group.
+    """
+    return tuple(t.name for t in registry() if group in t.readers and not t.compacted)
