@@ -9,6 +9,7 @@ import json
 import logging
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -182,6 +183,8 @@ def main() -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     seed = random.SystemRandom().randrange(10**6) if told.seed is None else told.seed
     say(f"chaos for {told.seconds:g} s, seed {seed}")
+    # What was mounted is unmounted, and who was stopped goes on, also where somebody ends us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     shapes = SHAPES if told.shape is None else (replace(SHAPES[told.shape - 1]),)
     run = Run(seed, told.seconds, told.evidence.absolute(), shapes, told.only)
     sys.exit(0 if run.run() else 1)

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -72,12 +74,13 @@ class Arena:
 
 
 @contextmanager
-def webs() -> Iterator[Webs]:
-    """Three webs for as long as the context lasts."""
+def webs(*, small: bool = False) -> Iterator[Webs]:
+    """Three webs for as long as the context lasts; jobs of some 100 URLs, or of 60."""
     with ExitStack() as stack:
+        photos = 30 if small else 60
         plan = plans.small_plan(names.private_names())
-        scattered = plans.scattered_duplicates_plan(photos=50, groups=12)
-        paired = plans.within_chunk_duplicates_plan(photos=60, pairs=20)
+        scattered = plans.scattered_duplicates_plan(photos, groups=9 if small else 12)
+        paired = plans.within_chunk_duplicates_plan(photos, pairs=10 if small else 20)
         yield Webs(
             small=stack.enter_context(site.running(plan, seed=7)),
             scattered=stack.enter_context(site.running(scattered, seed=8)),
@@ -112,6 +115,18 @@ def opened(shape: Shape, webs: Webs) -> Iterator[Arena]:
             )
         )
         yield Arena(system, trouble, store, shape, webs)
+
+
+@contextmanager
+def logs_kept(system: System) -> Iterator[None]:
+    """Where something fails, its logs outlive the system, and the failure says where they are."""
+    try:
+        yield
+    except BaseException as error:
+        folder = tempfile.mkdtemp(prefix="chaos-logs-")
+        shutil.copytree(system.data_dir / "logs", folder, dirs_exist_ok=True)
+        error.add_note(f"logs: {folder}")
+        raise
 
 
 def _local(trouble: Path, disk: Disk | None) -> Trouble:

@@ -7,7 +7,9 @@ the moment, because the broker is just away, for instance, raises; the storm tri
 import random
 import signal
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -90,15 +92,16 @@ class KillAgain(Base):
             for service in self.blow.services:
                 fresh = until(
                     f"a new {service} runs",
-                    lambda service=service: [  # type: ignore[misc]
-                        pid for pid in self.scene.system.pids(service) if pid not in killed
-                    ],
+                    partial(self._fresh, service, killed),
                     deadline_s=SOON_S,
                 )
                 # Some are hit in their imports, others while they join, or read what they had.
                 let_pass(self.dice.uniform(0, 3))
                 assert self.scene.signal(fresh, signal.SIGKILL) >= 0
                 killed.update(fresh)
+
+    def _fresh(self, service: str, killed: AbstractSet[int]) -> list[int]:
+        return [pid for pid in self.scene.system.pids(service) if pid not in killed]
 
 
 class Point(Base):
@@ -127,13 +130,21 @@ class Pause(Base):
     stopped: Sequence[int] = ()
 
     def inflict(self) -> None:
-        """Stop them."""
-        self.stopped = [self.one(service)[1] for service in self.targets()]
+        """Stop them, once they do their work: who has not begun cannot become a zombie."""
+        self.stopped = [self._at_work(service) for service in self.targets()]
         assert self.scene.signal(self.stopped, signal.SIGSTOP) > 0
 
     def targets(self) -> Sequence[str]:
         """Of whom."""
         return self.blow.services
+
+    def _at_work(self, service: str) -> int:
+        found = until(f"a {service} answers", partial(self._healthy, service), deadline_s=SOON_S)
+        return self.dice.choice(found)
+
+    def _healthy(self, service: str) -> list[int]:
+        parts = self.scene.system.status().components
+        return [part.pid for part in parts if part.service == service and part.healthy and part.pid]
 
     def heal(self) -> None:
         """Let them go on."""
@@ -158,7 +169,7 @@ class Broker(Base):
         for name in names:
             pid = self.living(KAFKA).get(name)
             if pid is not None and self.scene.signal([pid], signal.SIGKILL):
-                until(f"{name} is back", lambda name=name: self._back(name), deadline_s=BROKER_S)  # type: ignore[misc]
+                until(f"{name} is back", partial(self._back, name), deadline_s=BROKER_S)
 
     def _back(self, name: str) -> bool:
         parts = self.scene.system.status().components
@@ -253,12 +264,13 @@ class Rolling(Base):
             self.scene.signal(list(pids.values()), signal.SIGTERM)
             until(
                 "they are back",
-                lambda pids=pids: all(  # type: ignore[misc]
-                    self._pid(name) not in {pid, None} for name, pid in pids.items()
-                ),
+                partial(self._are_back, pids),
                 deadline_s=60,
             )
             number += 1
+
+    def _are_back(self, before: Mapping[str, int]) -> bool:
+        return all(self._pid(name) not in {pid, None} for name, pid in before.items())
 
     def _replicas(self, number: int) -> dict[str, int | None]:
         names = {part.name for part in self.scene.system.components() if part.service in SERVICES}
@@ -282,7 +294,13 @@ class Replaced(Base):
             said = self.scene.folder / f"{worker}.{self.suffix}"
             said.write_text(self.word)
             self.said = [*self.said, said]
-            self._restart(worker)
+            before = self._restart(worker)
+            with suppress(AssertionError):  # it may be killed again and again by others
+                until(
+                    f"another {worker} answers",
+                    partial(self._answers, worker, before),
+                    deadline_s=SOON_S,
+                )
 
     def heal(self) -> None:
         """As before."""
@@ -290,9 +308,14 @@ class Replaced(Base):
             said.unlink(missing_ok=True)
             self._restart(said.name.partition(".")[0])
 
-    def _restart(self, worker: str) -> None:
+    def _restart(self, worker: str) -> int | None:
         pid = self.scene.system.processes(worker.rpartition("-")[0]).get(worker)
         self.scene.signal([pid] if pid else [], signal.SIGTERM)
+        return pid
+
+    def _answers(self, worker: str, before: int | None) -> bool:
+        parts = self.scene.system.status().components
+        return any(part.name == worker and part.healthy and part.pid != before for part in parts)
 
 
 class Newer(Replaced):
@@ -336,7 +359,7 @@ class Reset(Base):
             for group in groups.groups_of(service):
                 until(
                     f"the group {group} is empty",
-                    lambda group=group: self._reset(group),  # type: ignore[misc]
+                    partial(self._reset, group),
                     deadline_s=SESSION_S * 5,
                 )
         finally:

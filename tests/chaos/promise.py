@@ -36,6 +36,7 @@ class Over:
         quiet: The archives of a quiet run of its like, by index of the chunk.
         folder: Where its dataset may be fetched to.
         deadline_s: What may take a moment has this long.
+        last: Of several jobs: it is looked at what they share, too.
     """
 
     system: System
@@ -45,6 +46,7 @@ class Over:
     quiet: Mapping[int, str]
     folder: Path
     deadline_s: float = DEADLINE_S
+    last: bool = True
 
 
 def as_the_truth_says(over: Over) -> None:
@@ -114,8 +116,9 @@ def nothing_stuck(over: Over) -> None:
 
 
 def nothing_left(over: Over) -> None:
-    """No staging, no slot, no lag, no event that waits, no dead letter."""
-    checks.nothing_left(over.system, over.job_id, deadline_s=over.deadline_s)
+    """No staging; and no slot, no lag, no event that waits, no dead letter of anybody's."""
+    check = checks.nothing_left if over.last else checks.no_staging
+    check(over.system, over.job_id, deadline_s=over.deadline_s)
 
 
 def witness_looked(over: Over) -> None:

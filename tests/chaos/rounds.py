@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.chaos.orders import Order, Wish
 from tests.chaos.scene import Scene, Tally
 from tests.chaos.schedule import Blow
 from tests.chaos.storm import Storm
+from tests.chaos.suffering import ADDED
 from tests.chaos.witness import Witness
 from tests.e2e.records import EVENTS, shuffled
 from tests.e2e.waiting import until
@@ -166,7 +168,7 @@ class Round:
             until("all parts answer", lambda: system.status().healthy, about=system.status)
             for job in self.jobs:
                 if job.order.wish in {Wish.EXTENDED, Wish.CANCELLED, Wish.DELETED}:
-                    until(f"{job.job_id} turns", lambda job=job: self._turned(job))  # type: ignore[misc]
+                    until(f"{job.job_id} turns", partial(self._turned, job))
                 if job.order.wish is not Wish.DELETED:
                     system.finish(job.job_id, deadline_s=END_S)
         except AssertionError as error:
@@ -182,8 +184,15 @@ class Round:
         return job.turned
 
     def _over(self, job: Running) -> promise.Over:
-        system, quiet = self.arena.system, self.quiet
-        return promise.Over(system, self.witness, job.job_id, job.order, quiet, self.folder)
+        return promise.Over(
+            system=self.arena.system,
+            witness=self.witness,
+            job_id=job.job_id,
+            order=job.order,
+            quiet=self.quiet,
+            folder=self.folder,
+            last=job is self.jobs[-1],
+        )
 
     # ---- once more
 
@@ -196,6 +205,9 @@ class Round:
         said = [r for r in system.read(EVENTS) if r.key[:36].decode() in mine]
         system.publish(shuffled(said, seed=self.plan.seed + self.plan.number))
         self.tally.add("records repeated", len(said))
+        self.tally.add(
+            "records of a newer version", sum(ADDED.encode() in (r.value or b"") for r in said)
+        )
         found = [
             f"{job.job_id} ({job.order.wish}) after a replay: {sentence}"
             for job in self.jobs

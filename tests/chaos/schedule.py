@@ -86,8 +86,8 @@ LASTS_S: Mapping[Kind, tuple[float, float]] = {
     Kind.BLOB_AWAY: (8, 30),
     Kind.DISK_FULL: (4, 15),
     Kind.JOIN: (5, 20),
-    Kind.NEWER: (8, 20),
-    Kind.CLOCK: (8, 20),
+    Kind.NEWER: (12, 24),
+    Kind.CLOCK: (12, 24),
 }
 """Seconds from the damage to its end, the least and the most; no word: it is over at once."""
 

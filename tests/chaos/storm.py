@@ -13,7 +13,7 @@ from tests.chaos.scene import Scene
 from tests.chaos.schedule import Blow
 
 AT_ONCE = 16
-PATIENCE_S = 45.0
+PATIENCE_S = 120.0
 """For so long a blow that cannot fall (the broker is just away) is tried again."""
 AGAIN_S = 1.0
 

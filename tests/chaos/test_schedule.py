@@ -78,4 +78,4 @@ def test_the_session_is_that_of_the_system() -> None:
 
 
 FIRST = Blow(2.813, Kind.RESET, ("uploader",), 0.0, 1082706911)
-SECOND = Blow(4.834, Kind.NEWER, ("planner",), 11.754, 2212267211)
+SECOND = Blow(4.834, Kind.NEWER, ("planner",), 15.754, 2212267211)

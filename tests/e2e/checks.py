@@ -74,13 +74,8 @@ def finished_once_a_round(system: System, job_id: str, last: int) -> None:
 
 def nothing_left(system: System, job_id: str, *, deadline_s: float = DEADLINE_S) -> None:
     """No staging, no slot, no lag, no event that waits, no dead letter."""
-    staging = f"staging/{job_id}/"
+    no_staging(system, job_id, deadline_s=deadline_s)
     soon = partial(until, deadline_s=deadline_s)
-    soon(
-        "staging is empty",
-        lambda: not system.names(staging),
-        about=lambda: system.names(staging),
-    )
     soon("no slot is in use", lambda: system.api.get("/v1/capacity")["active_chunks"] == 0)
     soon(
         "the outbox is empty",
@@ -92,6 +87,17 @@ def nothing_left(system: System, job_id: str, *, deadline_s: float = DEADLINE_S)
         about=lambda: {k: v for k, v in system.lag().items() if v},
     )
     assert system.read([f"{stage}.dlq" for stage in STAGES]) == []
+
+
+def no_staging(system: System, job_id: str, *, deadline_s: float = DEADLINE_S) -> None:
+    """No part of any chunk."""
+    staging = f"staging/{job_id}/"
+    until(
+        "staging is empty",
+        lambda: not system.names(staging),
+        deadline_s=deadline_s,
+        about=lambda: system.names(staging),
+    )
 
 
 def all_well(
