@@ -22,7 +22,7 @@ from pixcrawler.common.blobs.local import LocalBlobs
 from pixcrawler.common.db.engine import connect
 from pixcrawler.common.db.roles import ensure_roles, service_url
 from pixcrawler.common.db.tables import job_chunks, job_progress, job_rounds
-from pixcrawler.common.events import Event, ProgressImages, ProgressView, decode
+from pixcrawler.common.events import Event, ProgressImages, ProgressView, Revision, decode
 from pixcrawler.common.health import Health
 
 PASSWORD = "api's own"
@@ -125,7 +125,15 @@ class World:
                 )
             )
 
-    async def show(self, job_id: str, status: str, *, finished: int, valid: int = 0) -> None:
+    async def show(
+        self,
+        job_id: str,
+        status: str,
+        *,
+        finished: int,
+        valid: int = 0,
+        revision: Revision | None = None,
+    ) -> None:
         """A job's progress, as the tracker would write it."""
         view = ProgressView.model_validate(
             {
@@ -138,7 +146,7 @@ class World:
             }
         )
         row = {
-            "revision": [finished, max(finished, 1), finished, 5, 0],
+            "revision": list(revision or (finished, max(finished, 1), finished, 5, 0)),
             "progress": view.model_dump(mode="json"),
         }
         async with self.db.begin() as connection:

@@ -59,7 +59,7 @@ class Live:
         quietly: bool = False,
     ) -> None:
         """Progress as the tracker shows it: the database first, then the topic."""
-        await self.world.show(job_id, status, finished=revision[0], valid=valid)
+        await self.world.show(job_id, status, finished=revision[0], valid=valid, revision=revision)
         if quietly:
             return
         view = ProgressView.model_validate(

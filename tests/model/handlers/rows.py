@@ -269,8 +269,8 @@ def _selected(rows: Rows, statement: Any) -> list[Any]:
     if columns == ["chunk_id"]:  # the sweep: failed chunks
         asked = statement.whereclause.clauses[0].right.value
         return [chunk for chunk in asked if rows.chunks.get(chunk) == "failed"]
-    if columns == ["job_id", "deleted_at"]:  # the sweep: which jobs there are
-        return [Row(job_id=j.job_id, deleted_at=j.deleted or None) for j in rows.jobs.values()]
+    if columns == ["key", "deleted_at"]:  # the sweep: which jobs there are
+        return [Row(key=j.job_id, deleted_at=j.deleted or None) for j in rows.jobs.values()]
     if columns == ["job_id"]:  # the sweep: jobs that were deleted lately
         return [job.job_id for job in rows.jobs.values() if job.deleted]
     job = rows.jobs.get(statement.whereclause.right.value)
