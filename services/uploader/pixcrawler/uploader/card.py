@@ -144,9 +144,11 @@ def _contents(job: Job, archives: int) -> list[str]:
         if job.options.format == "zip"
         else "each image beside a JSON file of the same name, for WebDataset"
     )
+    # `datasets` 5 guesses the loader from file names, and does not know this one.
+    avif = " (where most images are AVIF: the latter)" if job.options.format == "zip" else ""
     extension = ARCHIVE_EXTENSION[job.options.format]
     return [
-        f"- `chunk_*.{extension}`: {archives} archives with {inside}.",
+        f"- `chunk_*.{extension}`: {archives} archives with {inside}{avif}.",
         "- `images.parquet`: the same records as one table, with the chunk of each.",
         "- `outcomes.parquet`: every candidate URL and what became of it.",
         "- `LICENSES.csv`: licence, creator and landing page of every image.",
