@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-DEADLINE_S = 90.0
+DEADLINE_S = 180.0
 """Far more than anything takes here; a machine that does other things, too, takes its time."""
 
 POLL_S = 0.05
