@@ -179,6 +179,7 @@ async def test_a_deleted_list_is_buried_after_its_jobs(world: World) -> None:
         (gzip.compress(b"http://a/1")[:-6], "a.gz", "a.gz is a gzip file that was cut off"),
         (b"PAR1" * 9, "a.parquet", "a.parquet is a damaged Parquet file"),
     ],
+    ids=["image", "empty", "cut", "damaged"],  # a gzip file holds its time: no name of a test
 )
 async def test_a_file_that_is_nothing_of_the_kind(
     world: World, data: bytes, name: str, sentence: str

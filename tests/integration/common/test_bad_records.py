@@ -344,7 +344,7 @@ def _readers(topic: str) -> tuple[str, ...]:
 
 
 async def _nobody_is_behind(servers: str) -> bool:
-    found = await admin.lag(servers)
+    found = await admin.lag(servers, [*STAGES, topics.TABLE_GROUP])
     return not any(each.lag for each in found)
 
 

@@ -1,10 +1,10 @@
 """What the tracker's table cannot read: kept with all that is known of it, within limits."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 
 import aiohttp
+import psutil
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -68,6 +68,8 @@ async def test_each_kind_is_a_letter_and_the_others_are_shown(
         await publisher.publish(facts[1:])
         await wait_until_shown(engine, job, truth(facts))
         await soon_there(lambda: _letters(fresh_kafka, len(table)))
+        # The next table on this broker would meet them again, and count them against its limits.
+        await soon_there(lambda: _committed(fresh_kafka))
     await publisher.stop()
     found = [each async for each in letters.read(fresh_kafka, "tracker")]
     for letter, each, offset in zip(found, table, offsets, strict=True):
@@ -87,6 +89,12 @@ async def _letters(servers: str, count: int) -> bool:
     return len(await letters.standings(servers, "tracker")) >= count
 
 
+async def _committed(servers: str) -> bool:
+    """Whether the table has committed all that there is."""
+    found = await admin.lag(servers, [topics.TABLE_GROUP])
+    return not any(each.lag for each in found)
+
+
 async def test_too_many_stop_the_table(
     fresh_kafka: str, database: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,12 +106,15 @@ async def test_too_many_stop_the_table(
     before = len(await letters.standings(fresh_kafka, "tracker"))
     junk = [Bad("junk", b"?", b"k") for _ in range(12)]
     await produce(fresh_kafka, topics.TRACKER_EVENTS, junk)
-    with tracker(fresh_kafka, database, supervised=False) as process:
+    with tracker(fresh_kafka, database) as shell:
         await soon_there(lambda: _says(port, "tracker-table has stopped: more than 3"))
         assert (await _asked(port, "healthz"))[0] == 200
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, DEADLINE_S) == 0
-    assert len(await letters.standings(fresh_kafka, "tracker")) - before == 4
+        [process] = psutil.Process(shell.pid).children()
+        process.terminate()
+        assert await asyncio.to_thread(shell.wait, DEADLINE_S) == 0
+    # Four, or a few more where Faust stood still after the first and was started anew.
+    assert 4 <= len(await letters.standings(fresh_kafka, "tracker")) - before < len(junk)
+    assert not await _committed(fresh_kafka)
 
 
 async def _says(port: int, what: str) -> bool:
