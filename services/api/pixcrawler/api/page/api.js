@@ -73,6 +73,32 @@ export const get = (path, query = {}, signal) => json(path, { query, signal });
 export const post = (path, body, { query, headers } = {}) => json(path, { method: "POST", body, query, headers });
 export const remove = (path) => json(path, { method: "DELETE" });
 
+/** Sends a file as the body; `onProgress` is told the bytes that have gone. Only this way tells them. */
+export function upload(path, file, { query = {}, onProgress = () => {}, signal } = {}) {
+  const url = new URL(path, location.origin);
+  for (const [name, value] of Object.entries(query)) if (value) url.searchParams.set(name, value);
+  const used = current;
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", url);
+    request.setRequestHeader("Authorization", `Bearer ${used}`);
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.responseType = "json";
+    request.upload.addEventListener("progress", (event) => onProgress(event.loaded));
+    request.addEventListener("abort", () => reject(new ApiError(0, "It was stopped.")));
+    // A file that was changed or removed since it was chosen ends here, too.
+    request.addEventListener("error", () => reject(new ApiError(0, "PixCrawler cannot be reached, or the file cannot be read.")));
+    request.addEventListener("load", () => {
+      const answer = request.response ?? {};
+      if (request.status < 300) return resolve(answer);
+      if (request.status === 401 && used === current) listeners.signedOut();
+      reject(new ApiError(request.status, answer.detail || answer.title || `Answer ${request.status}`, answer));
+    });
+    signal?.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
+}
+
 /** An image as an address that only this page knows; let go of it with `URL.revokeObjectURL`. */
 export async function picture(path, signal) {
   const response = await send(path, { signal });

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { count, failure, h, outside, waiting } from "./dom.js";
+import { urlList } from "./list.js";
 
 const URLS = "urls";
 const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
@@ -36,9 +37,28 @@ export async function showNew(main, signal) {
   };
   const boxes = sources.map((source) => h("input", { type: "checkbox", id: `source-${source.name}`, value: source.name, checked: source.default }));
   const own = boxes.find((box) => box.value === URLS);
-  const urls = field("urls", "URLs", fields.urls, "One a line. They are looked at in this order.");
-  urls.hidden = true;
-  own?.addEventListener("change", () => { urls.hidden = !own.checked; });
+  const pasted = field("urls", "Or the URLs themselves", fields.urls, "One a line. They are looked at in this order.");
+  let ownNumber = false; // whether somebody has said how many
+  fields.max_images.addEventListener("input", () => { ownNumber = true; });
+  const list = urlList(signal, {
+    begun: () => {
+      choose(true);
+      // As the command has it: a list without keywords is all there is to look at.
+      if (!lines(fields.keywords.value).length) for (const box of boxes) box.checked = box === own;
+    },
+    taken: (answer) => {
+      pasted.hidden = answer !== null;
+      if (answer && !ownNumber) fields.max_images.value = answer.rows - answer.repeated;
+    },
+  });
+  fields.list = list.input;
+  const urls = h("fieldset", {}, h("legend", {}, "My own list of URLs"), list.element, pasted);
+  function choose(wanted) {
+    if (own) own.checked = wanted;
+    urls.hidden = !wanted;
+  }
+  choose(false);
+  own?.addEventListener("change", () => choose(own.checked));
   const wrong = h("div", { class: "banner trouble", role: "alert", tabindex: -1, hidden: true });
   const button = h("button", { type: "submit", class: "main" }, "Start the job");
 
@@ -49,7 +69,7 @@ export async function showNew(main, signal) {
       keywords: lines(fields.keywords.value),
       max_images: Number(fields.max_images.value),
       sources: chosen,
-      ...(own?.checked ? { urls: lines(fields.urls.value) } : {}),
+      ...(own?.checked ? { urls: list.id ?? lines(fields.urls.value) } : {}),
       ...(fields.name.value.trim() ? { name: fields.name.value.trim() } : {}),
       priority: Number(fields.priority.value),
       options: {
@@ -64,8 +84,9 @@ export async function showNew(main, signal) {
   function problems(body) {
     const found = [];
     if (!body.sources.length) found.push({ field: "sources", message: "Choose at least one source." });
-    if (!body.keywords.length && body.sources.some((name) => name !== URLS)) found.push({ field: "keywords", message: "Say what to look for." });
-    if (body.sources.includes(URLS) && !body.urls?.length) found.push({ field: "urls", message: "Give at least one URL, or do not choose your own list." });
+    if (!body.keywords.length && body.sources.some((name) => name !== URLS)) found.push({ field: "keywords", message: own?.checked ? "Say what to look for, or choose no source but your own list." : "Say what to look for." });
+    if (list.busy && own?.checked) found.push({ field: "list", message: "The file is still being read: start the job when it is." });
+    else if (body.sources.includes(URLS) && !body.urls?.length) found.push({ field: "urls", message: "Choose a file or give at least one URL, or do not choose your own list." });
     if (!(body.max_images > 0)) found.push({ field: "max_images", message: "Say how many images you need." });
     return found;
   }
@@ -78,7 +99,8 @@ export async function showNew(main, signal) {
     wrong.replaceChildren(h("p", {}, message));
     let first = null;
     for (const error of errors) {
-      const name = Object.keys(fields).find((one) => error.field === one || error.field.split(".").includes(one));
+      let name = Object.keys(fields).find((one) => error.field === one || error.field.split(".").includes(one));
+      if (name === URLS && list.id) name = "list"; // what was uploaded is what is wrong
       const place = main.querySelector(`#${name ?? error.field.split(".")[0]}-error`);
       if (!place) continue;
       place.textContent = error.message;
@@ -103,6 +125,7 @@ export async function showNew(main, signal) {
       submit.keys ??= new Map([[digest, idempotency]]);
       if (!submit.keys.has(digest)) submit.keys.set(digest, api.unique());
       const job = await api.post("/v1/jobs", body, { headers: { "Idempotency-Key": submit.keys.get(digest) } });
+      list.keep();
       location.hash = `#/jobs/${job.job_id}`;
     } catch (error) {
       complain(error.message, error.problem?.errors ?? []);
