@@ -18,8 +18,9 @@ DROP = """([name, text]) => {
     const carried = new DataTransfer();
     carried.items.add(new File([text], name));
     const at = document.querySelector("#keywords");
+    const event = { bubbles: true, cancelable: true, dataTransfer: carried };
     for (const kind of ["dragenter", "dragover", "drop"])
-        at.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: carried }));
+        at.dispatchEvent(new DragEvent(kind, event));
 }"""
 
 
