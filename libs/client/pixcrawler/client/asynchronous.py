@@ -226,20 +226,29 @@ class AsyncJob:
         self.info = await operations.act(self._core, self.id, "cancel")
         return self
 
-    async def retry(self) -> Self:
-        """Try its failed chunks again."""
-        self.info = await operations.act(self._core, self.id, "retry")
+    async def retry(self, *, idempotency_key: str | None = None) -> Self:
+        """Try its failed chunks again.
+
+        Args:
+            idempotency_key: Done once, however often it is asked for with the same key; a new key
+                for each call if it is not given.
+        """
+        self.info = await operations.act(self._core, self.id, "retry", idempotency_key)
         return self
 
-    async def extend(self, max_images: int, *, priority: int | None = None) -> Self:
+    async def extend(
+        self, max_images: int, *, priority: int | None = None, idempotency_key: str | None = None
+    ) -> Self:
         """Ask for more images.
 
         Args:
             max_images: How many more.
             priority: Of the new chunks; the job's if not given.
+            idempotency_key: Done once, however often it is asked for with the same key; a new key
+                for each call if it is not given.
         """
         params = {"max_images": max_images, "priority": priority}
-        self.info = await operations.act(self._core, self.id, "chunks", **params)
+        self.info = await operations.act(self._core, self.id, "chunks", idempotency_key, **params)
         return self
 
     async def delete(self) -> None:

@@ -224,20 +224,29 @@ class Job:
         self.info = drive(operations.act(self._core, self.id, "cancel"))
         return self
 
-    def retry(self) -> Self:
-        """Try its failed chunks again."""
-        self.info = drive(operations.act(self._core, self.id, "retry"))
+    def retry(self, *, idempotency_key: str | None = None) -> Self:
+        """Try its failed chunks again.
+
+        Args:
+            idempotency_key: Done once, however often it is asked for with the same key; a new key
+                for each call if it is not given.
+        """
+        self.info = drive(operations.act(self._core, self.id, "retry", idempotency_key))
         return self
 
-    def extend(self, max_images: int, *, priority: int | None = None) -> Self:
+    def extend(
+        self, max_images: int, *, priority: int | None = None, idempotency_key: str | None = None
+    ) -> Self:
         """Ask for more images.
 
         Args:
             max_images: How many more.
             priority: Of the new chunks; the job's if not given.
+            idempotency_key: Done once, however often it is asked for with the same key; a new key
+                for each call if it is not given.
         """
         params = {"max_images": max_images, "priority": priority}
-        self.info = drive(operations.act(self._core, self.id, "chunks", **params))
+        self.info = drive(operations.act(self._core, self.id, "chunks", idempotency_key, **params))
         return self
 
     def delete(self) -> None:

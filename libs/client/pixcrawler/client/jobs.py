@@ -9,6 +9,7 @@ from pixcrawler.client.api import PATIENCE_S, Json
 from pixcrawler.client.connection import connect
 from pixcrawler.client.download import check_folder
 from pixcrawler.client.errors import FAILED
+from pixcrawler.client.operations import once
 
 
 def list_jobs(status: str | None, project: str | None, *, json: bool) -> int:
@@ -62,7 +63,7 @@ def watch(job_id: str, *, json: bool) -> int:
 def act(job_id: str, action: str, *, json: bool) -> int:
     """Something that is done to a job as a whole."""
     with connect() as api:
-        answer = api.post(f"/v1/jobs/{job_id}/{action}")
+        answer = api.post(f"/v1/jobs/{job_id}/{action}", headers=once())
     return _done(answer, f"{action}: job {job_id}", json=json)
 
 
@@ -70,7 +71,7 @@ def retry(job_id: str, chunk: str | None, *, json: bool) -> int:
     """Try one failed chunk again, or all."""
     what = "" if chunk is None else f"/chunks/{chunk}"
     with connect() as api:
-        answer = api.post(f"/v1/jobs/{job_id}{what}/retry")
+        answer = api.post(f"/v1/jobs/{job_id}{what}/retry", headers=once())
     return _done(answer, f"retry: {chunk or 'all failed chunks'} of job {job_id}", json=json)
 
 
@@ -78,7 +79,9 @@ def extend(job_id: str, number: int, priority: int | None, *, json: bool) -> int
     """Ask for more images."""
     with connect() as api:
         answer = api.post(
-            f"/v1/jobs/{job_id}/chunks", params={"max_images": number, "priority": priority}
+            f"/v1/jobs/{job_id}/chunks",
+            headers=once(),
+            params={"max_images": number, "priority": priority},
         )
     return _done(answer, f"job {job_id} is now for {answer['max_images']} images", json=json)
 

@@ -53,15 +53,14 @@ async def create(core: Core, body: Json, urls: Urls | None, key: str | None) -> 
         body = {**body, "urls": await _uploaded(core, urls)}
     elif urls is not None:
         body = {**body, "urls": list(urls)}
-    headers = {"Idempotency-Key": key or uuid.uuid4().hex}
-    return JobInfo.model_validate(await core.post("/v1/jobs", body, headers=headers))
+    return JobInfo.model_validate(await core.post("/v1/jobs", body, headers=once(key)))
 
 
 async def _uploaded(core: Core, path: Path) -> str:
     from pixcrawler.client.url_lists import PATH, ListFile
 
     file = await core.port.call(ListFile, path)
-    headers = {} if file.size is None else {"Content-Length": str(file.size)}
+    headers = once() | ({} if file.size is None else {"Content-Length": str(file.size)})
     answer = await core.upload(PATH, file, headers=headers, params={"name": file.name})
     return str(answer["id"])
 
@@ -77,10 +76,26 @@ async def jobs(core: Core, **filters: str | None) -> AsyncIterator[JobInfo]:
         yield JobInfo.model_validate(item)
 
 
-async def act(core: Core, job_id: str, action: str, **params: Any) -> JobInfo:
-    """Ask for something to be done to a job; the job afterwards."""
-    answer = await core.post(f"/v1/jobs/{job_id}/{action}", params=params)
+async def act(
+    core: Core, job_id: str, action: str, key: str | None = None, **params: Any
+) -> JobInfo:
+    """Ask for something to be done to a job, once, however often it has to be asked; the job then.
+
+    Args:
+        core: Whom to ask.
+        job_id: The job.
+        action: What, as the path says it.
+        key: The `Idempotency-Key`; a new one if it is not given.
+        params: Of the query.
+    """
+    path = f"/v1/jobs/{job_id}/{action}"
+    answer = await core.post(path, headers=once(key), params=params)
     return JobInfo.model_validate(answer)
+
+
+def once(key: str | None = None) -> dict[str, str]:
+    """The header with which something is done once, though it is asked for until it is answered."""
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
 
 
 async def start(core: Core, job_id: str, *, wait: bool) -> JobInfo:

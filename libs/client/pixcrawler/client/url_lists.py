@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from pixcrawler.client import output
 from pixcrawler.client.api import Api, Json
 from pixcrawler.client.errors import USAGE, CommandError
+from pixcrawler.client.operations import once
 
 PATH = "/v1/url-lists"
 STDIN = "-"
@@ -74,7 +75,7 @@ def upload(api: Api, file: ListFile, columns: Mapping[str, str | None]) -> Json:
         file: What.
         columns: Parameters of the upload, such as `url_column`.
     """
-    headers = {} if file.size is None else {"Content-Length": str(file.size)}
+    headers = once() | ({} if file.size is None else {"Content-Length": str(file.size)})
     with _progress(file):
         answer = api.upload(PATH, file, headers=headers, params={"name": file.name, **columns})
     _tell(answer, file.name or "stdin")

@@ -14,13 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from yarl import URL
 
 from pixcrawler.api import deliveries, quotas, store
+from pixcrawler.api.idempotency import Once, Said, digest
 from pixcrawler.api.lists import store as lists
 from pixcrawler.api.problems import Problem, conflict, not_found, wrong_value
 from pixcrawler.api.quotas import Quotas
 from pixcrawler.api.requests import NewJob, Start, check_sources
 from pixcrawler.api.settings import Settings
-from pixcrawler.api.store import ChunkRecord, JobRecord, LockedJob
-from pixcrawler.api.views import Started
+from pixcrawler.api.store import JobRecord, LockedJob
+from pixcrawler.api.views import Started, chunk_view, job_view
 from pixcrawler.common import ids, logs, outbox, telemetry
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
@@ -43,6 +44,13 @@ class Caller(NamedTuple):
     quotas: Quotas = Quotas()
 
 
+class Answer(NamedTuple):
+    """What a request is answered, also when it comes again: JSON, about this job."""
+
+    job_id: str
+    content: str
+
+
 class Jobs:
     """What can be done to jobs.
 
@@ -62,40 +70,41 @@ class Jobs:
         self._source = source
         self._hint = hint
 
-    async def create(self, caller: Caller, asked: NewJob, key: str | None) -> JobRecord:
+    async def create(self, caller: Caller, asked: NewJob, key: str | None) -> Answer:
         """Store a job, and start it unless that was not wanted.
 
         Args:
             caller: Whose job it will be.
             asked: What is wanted.
-            key: The `Idempotency-Key`: with the same key the same job.
+            key: The `Idempotency-Key`.
 
         Raises:
-            Problem: 409, the key has made another job; 422, too many images.
+            Problem: 409, the key was used with another request; 422, too many images.
         """
-        job_id, digest = ids.new_job_id(), _digest(asked)
+        job_id, once = ids.new_job_id(), Once(caller.owner, key, _digest(asked))
         async with transaction(self._engine, "create") as connection:
             await quotas.lock(connection, caller.owner, caller.quotas)
-            if key and await store.repeated(connection, caller.owner, key):
-                # Before the list is looked for, which may have been deleted since.
-                job_id = await _same(connection, caller.owner, key, digest)
-                return await _job(connection, caller.owner, job_id)
+            # Before the list is looked for, which may have been deleted since.
+            if said := await once.said(connection):
+                return await _again(connection, caller.owner, said)
             row = self._row(job_id, caller, asked, await _number(connection, caller.owner, asked))
             made = await store.insert_job(
-                connection, {**row, "idempotency_key": key, "request_sha256": digest}
+                connection, {**row, "idempotency_key": key, "request_sha256": once.digest}
             )
-            if not made:
-                job_id = await _same(connection, caller.owner, key or "", digest)
-            else:
-                await quotas.check_jobs(connection, caller.owner, caller.quotas)
-                images = int(str(row["max_images"]))
-                await quotas.check_images(connection, caller.owner, caller.quotas, images)
-            if made and asked.start:
+            if not made:  # the same at the same time: it waited here until that was stored
+                if said := await once.said(connection):
+                    return await _again(connection, caller.owner, said)
+                raise Problem(503, "The job of this key is just being removed; try again.")
+            await quotas.check_jobs(connection, caller.owner, caller.quotas)
+            images = int(str(row["max_images"]))
+            await quotas.check_images(connection, caller.owner, caller.quotas, images)
+            if asked.start:
                 await store.add_round(connection, job_id, 1, "start")
                 await self._tell(connection, caller.traceparent, _created(job_id, 1, "start"))
-            job = await _job(connection, caller.owner, job_id)
+            answer = await _shown(connection, caller.owner, job_id)
+            await once.keep(connection, answer.content, job_id=job_id)
         self._hint()
-        return job
+        return answer
 
     async def start(self, caller: Caller, job_id: str, asked: Start) -> Started:
         """Make round 1; if it is there, answer what the first start has answered.
@@ -121,16 +130,20 @@ class Jobs:
         return answer
 
     async def extend(
-        self, caller: Caller, job_id: str, images: int, priority: int | None
-    ) -> JobRecord:
+        self, caller: Caller, job_id: str, images: int, priority: int | None, key: str | None = None
+    ) -> Answer:
         """Ask for more images: a further round, or none yet for a job that was not started.
 
         Raises:
-            Problem: 404; 409, the job is cancelled; 422, too many images.
+            Problem: 404; 409, the job is cancelled, or the key was used with another request; 422,
+                too many images.
         """
+        once = Once(caller.owner, key, digest("extend", job_id, images, priority))
         async with transaction(self._engine, "extend") as connection:
             await quotas.lock(connection, caller.owner, caller.quotas)
             job = await _lock(connection, caller.owner, job_id)
+            if said := await once.said(connection):
+                return await _again(connection, caller.owner, said)
             _refuse_cancelled(job)
             self._limit(job.max_images + images)
             changed: dict[str, object] = {"max_images": job.max_images + images}
@@ -142,36 +155,49 @@ class Jobs:
                 await self._add_round(connection, caller, job, "extend", images=images)
                 await self._tell(connection, job.traceparent, _created(job_id, number, "extend"))
             await quotas.check_images(connection, caller.owner, caller.quotas, images)
-            answer = await _job(connection, caller.owner, job_id)
+            answer = await _shown(connection, caller.owner, job_id)
+            await once.keep(connection, answer.content, job_id=job_id)
         self._hint()
         return answer
 
-    async def retry(self, caller: Caller, job_id: str) -> JobRecord:
-        """Ask for all failed chunks again: a further round.
+    async def retry(self, caller: Caller, job_id: str, key: str | None = None) -> Answer:
+        """Ask for all failed chunks again: a further round, unless one that does so waits.
 
         Raises:
-            Problem: 404; 409, the job is cancelled, or no chunk has failed.
+            Problem: 404; 409, the job is cancelled, no chunk has failed, or the key was used with
+                another request.
         """
+        once = Once(caller.owner, key, digest("retry", job_id))
         async with transaction(self._engine, "retry") as connection:
             await quotas.lock(connection, caller.owner, caller.quotas)
             job = await _lock(connection, caller.owner, job_id)
+            if said := await once.said(connection):
+                return await _again(connection, caller.owner, said)
             _refuse_cancelled(job)
             if not await store.has_failed_chunks(connection, job_id):
                 raise conflict("no chunk of this job has failed")
-            await self._add_retry(connection, caller, job, None)
-            answer = await _job(connection, caller.owner, job_id)
+            if not await store.waits_for_retry(connection, job_id, None):
+                await self._add_retry(connection, caller, job, None)
+            answer = await _shown(connection, caller.owner, job_id)
+            await once.keep(connection, answer.content, job_id=job_id)
         self._hint()
         return answer
 
-    async def retry_chunk(self, caller: Caller, job_id: str, index: int) -> ChunkRecord:
-        """Ask for one failed chunk again: a further round.
+    async def retry_chunk(
+        self, caller: Caller, job_id: str, index: int, key: str | None = None
+    ) -> Answer:
+        """Ask for one failed chunk again: a further round, unless one that does so waits.
 
         Raises:
-            Problem: 404; 409, the job is cancelled, the chunk has not failed, or was retried.
+            Problem: 404; 409, the job is cancelled, the chunk has not failed, or was retried, or
+                the key was used with another request.
         """
+        once = Once(caller.owner, key, digest("retry", job_id, index))
         async with transaction(self._engine, "retry_chunk") as connection:
             await quotas.lock(connection, caller.owner, caller.quotas)
             job = await _lock(connection, caller.owner, job_id)
+            if said := await once.said(connection):
+                return await _again(connection, caller.owner, said)
             chunk = await store.chunk(connection, job_id, index)
             if chunk is None:
                 raise not_found(f"chunk {index} of job {job_id}")
@@ -180,22 +206,28 @@ class Jobs:
                 raise conflict(f"chunk {index} has not failed: it is {chunk.status}")
             if chunk.superseded:
                 raise conflict(f"chunk {index} was retried already")
-            await self._add_retry(connection, caller, job, chunk.chunk_id)
+            if not await store.waits_for_retry(connection, job_id, chunk.chunk_id):
+                await self._add_retry(connection, caller, job, chunk.chunk_id)
+            answer = Answer(job_id, chunk_view(chunk).model_dump_json())
+            await once.keep(connection, answer.content, job_id=job_id)
         self._hint()
-        return chunk
+        return answer
 
-    async def cancel(self, caller: Caller, job_id: str) -> JobRecord:
+    async def cancel(self, caller: Caller, job_id: str, key: str | None = None) -> Answer:
         """Stop a job; what was uploaded stays. Again and again does no harm while it stops.
 
         The planner closes rounds under the job's lock, so under it a round is either closed, and
         nothing is cancelled, or will be closed as cancelled.
 
         Raises:
-            Problem: 404; 409, the latest round is over.
+            Problem: 404; 409, the latest round is over, or the key was used with another request.
         """
+        once = Once(caller.owner, key, digest("cancel", job_id))
         async with transaction(self._engine, "cancel") as connection:
             await locks.job_lock(connection, job_id)
             job = await _lock(connection, caller.owner, job_id)
+            if said := await once.said(connection):
+                return await _again(connection, caller.owner, said)
             if job.round and await store.is_closed(connection, job_id, job.round):
                 raise conflict("the job is finished")
             if not job.cancelled:
@@ -203,7 +235,8 @@ class Jobs:
                 if not job.round:
                     await store.add_round(connection, job_id, 1, "cancel")
                 await self._tell(connection, job.traceparent, JobCancelled(job_id=job_id))
-            answer = await _job(connection, caller.owner, job_id)
+            answer = await _shown(connection, caller.owner, job_id)
+            await once.keep(connection, answer.content, job_id=job_id)
         self._hint()
         return answer
 
@@ -365,15 +398,16 @@ def _digest(asked: NewJob) -> bytes:
     return hashlib.sha256(asked.model_dump_json().encode()).digest()
 
 
-async def _same(connection: AsyncConnection, owner: str, key: str, digest: bytes) -> str:
-    before = await store.repeated(connection, owner, key)
-    if before is None:
-        raise Problem(503, "The job of this Idempotency-Key is just being removed; try again.")
-    if before.request_sha256 != digest:
-        raise conflict("this Idempotency-Key was used with another body")
-    if before.deleted:
-        raise conflict("the job that this Idempotency-Key made was deleted")
-    return before.job_id
+async def _again(connection: AsyncConnection, owner: str, said: Said) -> Answer:
+    """What the same request was answered; the job as it is where that was not kept."""
+    job_id = str(said.job_id)
+    if said.answer is None:
+        return await _shown(connection, owner, job_id)
+    return Answer(job_id, said.answer)
+
+
+async def _shown(connection: AsyncConnection, owner: str, job_id: str) -> Answer:
+    return Answer(job_id, job_view(await _job(connection, owner, job_id)).model_dump_json())
 
 
 async def _lock(connection: AsyncConnection, owner: str, job_id: str) -> LockedJob:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import RowMapping, func, insert, null, select, text, update
+from sqlalchemy import RowMapping, func, insert, null, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -90,14 +90,6 @@ class ChunkRecord(Value):
     attempts: tuple[Mapping[str, Any], ...]
     created_at: datetime
     updated_at: datetime
-
-
-class Repeated(Value):
-    """What an `Idempotency-Key` has made before."""
-
-    job_id: str
-    request_sha256: bytes
-    deleted: bool
 
 
 class ChunkState(Value):
@@ -289,19 +281,6 @@ async def insert_job(connection: AsyncConnection, row: Mapping[str, Any]) -> boo
     return made.scalar_one_or_none() is not None
 
 
-async def repeated(connection: AsyncConnection, owner: str, key: str) -> Repeated | None:
-    """What this idempotency key of this owner has made."""
-    found = await connection.execute(
-        select(
-            crawl_jobs.c.job_id,
-            crawl_jobs.c.request_sha256,
-            crawl_jobs.c.deleted_at.is_not(None).label("deleted"),
-        ).where(crawl_jobs.c.owner == owner, crawl_jobs.c.idempotency_key == key)
-    )
-    row = found.mappings().one_or_none()
-    return None if row is None else Repeated.model_validate(dict(row))
-
-
 async def lock_job(connection: AsyncConnection, owner: str, job_id: str) -> LockedJob | None:
     """The owner's job, its row locked until the transaction ends; None if it is not there.
 
@@ -377,6 +356,32 @@ async def has_failed_chunks(connection: AsyncConnection, job_id: str) -> bool:
                   AND NOT EXISTS (SELECT FROM job_chunks AS r WHERE r.retry_of = chunk.chunk_id))
         """),
         {"job_id": job_id},
+    )
+    return bool(found)
+
+
+async def waits_for_retry(connection: AsyncConnection, job_id: str, chunk_id: str | None) -> bool:
+    """Whether a retry of this chunk, or of all failed ones, is asked for and not yet applied.
+
+    The planner opens a round when it applies it. Whatever fails before that is retried with it, so
+    asking once more would open a round that has nothing to do.
+
+    Args:
+        connection: With the job's row locked.
+        job_id: The job.
+        chunk_id: The chunk; None: all failed ones.
+    """
+    found = await connection.scalar(
+        text("""
+            SELECT EXISTS (
+                SELECT FROM job_requests AS asked
+                WHERE job_id = :job_id AND kind = 'retry'
+                  AND (coalesce(jsonb_typeof(chunk_ids), 'null') = 'null'
+                       OR chunk_ids ? CAST(:chunk_id AS text))
+                  AND NOT EXISTS (
+                      SELECT FROM job_rounds AS applied
+                      WHERE applied.job_id = asked.job_id AND applied.round >= asked.round))"""),
+        {"job_id": job_id, "chunk_id": chunk_id},
     )
     return bool(found)
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pixcrawler.api import store
+from pixcrawler.api import idempotency, store
 from pixcrawler.api.lists import store as lists
 from pixcrawler.common import logs
 from pixcrawler.common.periodic import Periodic
@@ -19,6 +19,7 @@ def tombstones(engine: AsyncEngine, days: int) -> Periodic:
         async with engine.begin() as connection:
             gone = await store.bury(connection, days)
             await lists.bury(connection, days)  # after them: no job may name a list that goes
+            await idempotency.forget(connection, days)
         if gone:
             log.info("removed tombstones", action="tombstones", jobs=gone)
 

@@ -258,6 +258,20 @@ webhook_secrets = Table(
     Column("previous_until", DateTime(timezone=True)),
 )
 
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("key", Text, primary_key=True),  # as the request's header had it
+    Column("request_sha256", LargeBinary, nullable=False),  # to tell a repeat from a clash
+    Column("job_id", Text, ForeignKey("crawl_jobs.job_id", ondelete="CASCADE")),
+    Column("list_id", Text, ForeignKey("url_lists.list_id", ondelete="CASCADE")),
+    Column("answer", Text),  # JSON, to be said again; null: as things stand then
+    _now("created_at"),
+    Index("ix_idempotency_keys_job_id", "job_id"),
+    Index("ix_idempotency_keys_list_id", "list_id"),
+)
+
 outbox = Table(
     "outbox",
     metadata,
@@ -273,7 +287,7 @@ outbox = Table(
 
 OWNERS: dict[str, tuple[str, ...]] = {
     "api": (
-        *("crawl_jobs", "job_requests", "api_keys", "url_lists"),
+        *("crawl_jobs", "job_requests", "api_keys", "url_lists", "idempotency_keys"),
         *("webhook_deliveries", "webhook_secrets"),
     ),
     "planner": ("job_chunks", "job_rounds"),

@@ -3,12 +3,21 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
+from fastapi.responses import Response
 
 from pixcrawler.api import cursors, store, views
 from pixcrawler.api.auth import Reader, Writer
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import not_found
-from pixcrawler.api.routes.paths import ChunkName, JobId, Limit, chunk_index, found_job
+from pixcrawler.api.routes.paths import (
+    ChunkName,
+    IdempotencyKey,
+    JobId,
+    Limit,
+    accepted,
+    chunk_index,
+    found_job,
+)
 from pixcrawler.api.views import ChunkProgressView, ChunkView, Page, chunk_view
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/chunks", tags=["chunks"])
@@ -53,9 +62,16 @@ async def get_chunk(parts: PartsOf, caller: Reader, job_id: JobId, chunk: ChunkN
     return chunk_view(found)
 
 
-@router.post("/{chunk}/retry", status_code=202)
-async def retry_chunk(parts: PartsOf, caller: Writer, job_id: JobId, chunk: ChunkName) -> ChunkView:
+@router.post("/{chunk}/retry", status_code=202, response_model=ChunkView)
+async def retry_chunk(
+    *,
+    parts: PartsOf,
+    caller: Writer,
+    job_id: JobId,
+    chunk: ChunkName,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Try a failed chunk again, as a new one: a further round. One that has not failed: 409."""
     await found_job(parts, caller, job_id)
     index = chunk_index(job_id, chunk)
-    return chunk_view(await parts.jobs.retry_chunk(caller, job_id, index))
+    return accepted(await parts.jobs.retry_chunk(caller, job_id, index, idempotency_key))

@@ -2,14 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import StringConstraints
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from pixcrawler.api import cursors, etags, store, views
 from pixcrawler.api.auth import Reader, Writer
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.requests import Label, MaxImages, NewJob, Priority, Start
-from pixcrawler.api.routes.paths import JobId, Limit, found_job
+from pixcrawler.api.routes.paths import IdempotencyKey, JobId, Limit, accepted, found_job
 from pixcrawler.api.views import JobView, Page, Started, job_view
 from pixcrawler.common.events import JobStatus, ProgressView
 
@@ -18,28 +17,18 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 PartsOf = Annotated[Parts, Depends(parts_of)]
 
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(description="Makes it safe to repeat: the same key, the same job."),
-    StringConstraints(min_length=1, max_length=255),
-]
-
-
-@router.post("", status_code=202)
+@router.post("", status_code=202, response_model=JobView)
 async def create(
-    parts: PartsOf,
-    caller: Writer,
-    asked: NewJob,
-    response: Response,
-    idempotency_key: IdempotencyKey = None,
-) -> JobView:
+    parts: PartsOf, caller: Writer, asked: NewJob, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Create a job, and start it unless `start` is false.
 
     Example: `{"keywords": ["red panda"], "max_images": 200}`.
     """
-    job = await parts.jobs.create(caller, asked, idempotency_key)
-    response.headers["Location"] = f"{router.prefix}/{job.job_id}"
-    return job_view(job)
+    answer = await parts.jobs.create(caller, asked, idempotency_key)
+    response = accepted(answer)
+    response.headers["Location"] = f"{router.prefix}/{answer.job_id}"
+    return response
 
 
 @router.get("")
@@ -87,28 +76,34 @@ async def start(
     return await parts.jobs.start(caller, job_id, asked or Start())
 
 
-@router.post("/{job_id}/chunks", status_code=202)
+@router.post("/{job_id}/chunks", status_code=202, response_model=JobView)
 async def extend(
+    *,
     parts: PartsOf,
     caller: Writer,
     job_id: JobId,
     max_images: Annotated[MaxImages, Query(description="By how many images the job grows.")],
     priority: Annotated[Priority | None, Query(description="Of new chunks from now on.")] = None,
-) -> JobView:
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Ask for more images: a further round."""
-    return job_view(await parts.jobs.extend(caller, job_id, max_images, priority))
+    return accepted(await parts.jobs.extend(caller, job_id, max_images, priority, idempotency_key))
 
 
-@router.post("/{job_id}/retry", status_code=202)
-async def retry(parts: PartsOf, caller: Writer, job_id: JobId) -> JobView:
+@router.post("/{job_id}/retry", status_code=202, response_model=JobView)
+async def retry(
+    parts: PartsOf, caller: Writer, job_id: JobId, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Try all failed chunks again: a further round."""
-    return job_view(await parts.jobs.retry(caller, job_id))
+    return accepted(await parts.jobs.retry(caller, job_id, idempotency_key))
 
 
-@router.post("/{job_id}/cancel", status_code=202)
-async def cancel(parts: PartsOf, caller: Writer, job_id: JobId) -> JobView:
+@router.post("/{job_id}/cancel", status_code=202, response_model=JobView)
+async def cancel(
+    parts: PartsOf, caller: Writer, job_id: JobId, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Stop a job; what was uploaded stays, with an index. A finished one: 409."""
-    return job_view(await parts.jobs.cancel(caller, job_id))
+    return accepted(await parts.jobs.cancel(caller, job_id, idempotency_key))
 
 
 @router.get("/{job_id}/progress", response_model=ProgressView, responses=etags.RESPONSES)

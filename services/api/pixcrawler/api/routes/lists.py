@@ -1,7 +1,8 @@
 """Lists of URLs: upload one, look at it, delete it."""
 
 import contextlib
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from pixcrawler.api import cursors
 from pixcrawler.api.auth import Reader, Writer
 from pixcrawler.api.handler import Caller
+from pixcrawler.api.idempotency import Once, digest
 from pixcrawler.api.lists import store
 from pixcrawler.api.lists.files import Format
 from pixcrawler.api.lists.store import ListRecord, RejectedView
@@ -19,9 +21,10 @@ from pixcrawler.api.lists.uploads import Told
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import Problem, conflict, not_found
 from pixcrawler.api.requests import LIST_ID, Text
-from pixcrawler.api.routes.paths import Limit
+from pixcrawler.api.routes.paths import IdempotencyKey, Limit
 from pixcrawler.api.views import Page
 from pixcrawler.common import ids, logs, names
+from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.errors import BlobNotFound, Retry
 from pixcrawler.common.events import Value
@@ -87,7 +90,7 @@ def _list_id(list_id: Annotated[str, Path(description="As its upload has answere
 ListId = Annotated[str, Depends(_list_id)]
 
 
-@router.post("", status_code=201, openapi_extra=_BODY)
+@router.post("", status_code=201, response_model=UrlListView, openapi_extra=_BODY)
 async def upload(
     *,
     parts: PartsOf,
@@ -103,7 +106,8 @@ async def upload(
     license_column: Column = None,
     license_url_column: Column = None,
     landing_url_column: Column = None,
-) -> UrlListView:
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Upload a list of URLs; its `id` is what a job's `urls` may be instead of URLs.
 
     The body is the file: `curl --data-binary @list.csv.gz '…/v1/url-lists?name=list.csv.gz'`. Rows
@@ -112,34 +116,49 @@ async def upload(
     """
     if request.headers.get("content-type", "").startswith(_FORM):
         raise Problem(415, "send the file itself as the body (curl --data-binary @FILE), no form")
-    columns = {
-        "url": url_column,
-        "title": caption_column,
-        "creator": creator_column,
-        "license": license_column,
-        "license_url": license_url_column,
-        "landing_url": landing_url_column,
-    }
-    told = Told(name, format, {field: asked for field, asked in columns.items() if asked})
-    list_id = ids.new_list_id()
-    taken = await parts.uploads.take(list_id, told, _body(request))
+    columns = _given(
+        {
+            "url": url_column,
+            "title": caption_column,
+            "creator": creator_column,
+            "license": license_column,
+            "license_url": license_url_column,
+            "landing_url": landing_url_column,
+        }
+    )
+    list_id, body = ids.new_list_id(), _Body(request)
+    taken = await parts.uploads.take(list_id, Told(name, format, columns), body.pieces())
     answer = taken.answer
-    async with transaction(parts.engine, "upload") as connection:
-        found = await store.add(
-            connection,
-            caller.owner,
-            {
-                "list_id": list_id,
-                "name": name,
-                "format": answer.format,
-                "columns": dict(answer.columns),
-                "rows": answer.rows,
-                "repeated": answer.repeated,
-                "rejected": answer.rejected,
-                "rejected_rows": [row._asdict() for row in answer.rejected_rows],
-                "bytes": taken.size,
-            },
-        )
+    once = Once(caller.owner, idempotency_key, digest("upload", body.sha256, name, format, columns))
+    try:
+        async with transaction(parts.engine, "upload") as connection:
+            if once.key:
+                await locks.owner_lock(connection, caller.owner)
+            said = await once.said(connection)
+            if said is None:
+                found = await store.add(
+                    connection,
+                    caller.owner,
+                    {
+                        "list_id": list_id,
+                        "name": name,
+                        "format": answer.format,
+                        "columns": dict(answer.columns),
+                        "rows": answer.rows,
+                        "repeated": answer.repeated,
+                        "rejected": answer.rejected,
+                        "rejected_rows": [row._asdict() for row in answer.rejected_rows],
+                        "bytes": taken.size,
+                    },
+                )
+                content = _view(found).model_dump_json()
+                await once.keep(connection, content, list_id=list_id)
+    except Problem:
+        await _remove(parts, list_id)
+        raise
+    if said is not None:  # a repetition: what it brought is there already, under the first's name
+        await _remove(parts, list_id)
+        return _created(str(said.list_id), str(said.answer))
     log.info(
         "list uploaded",
         action="upload",
@@ -148,7 +167,22 @@ async def upload(
         rejected=answer.rejected,
         bytes=taken.size,
     )
-    return _view(found)
+    return _created(list_id, content)
+
+
+def _given(columns: Mapping[str, str | None]) -> dict[str, str]:
+    return {field: asked for field, asked in columns.items() if asked}
+
+
+def _created(list_id: str, content: str) -> Response:
+    headers = {"Location": f"{PATH}/{list_id}"}
+    return Response(content, 201, headers=headers, media_type="application/json")
+
+
+async def _remove(parts: Parts, list_id: str) -> None:
+    """The objects of a list that is not, or no longer, there."""
+    with contextlib.suppress(Retry):  # else the sweep does it
+        await parts.blobs.delete_prefix(names.list_prefix(list_id))
 
 
 @router.get("")
@@ -202,16 +236,29 @@ async def delete(parts: PartsOf, caller: Writer, list_id: ListId) -> None:
         if job := await store.unfinished_job(connection, list_id):
             raise conflict(f"the job {job} is not finished and takes its URLs from this list")
         await store.mark_deleted(connection, list_id)
-    with contextlib.suppress(Retry):  # else the sweep does it
-        await parts.blobs.delete_prefix(names.list_prefix(list_id))
+    await _remove(parts, list_id)
 
 
-async def _body(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for piece in request.stream():
-            yield piece
-    except ClientDisconnect:
-        raise Problem(400, "the upload broke off") from None
+class _Body:
+    """A request's body, and its hash once it was read."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Of what was read so far, in hex."""
+        return self._hash.hexdigest()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+        try:
+            async for piece in self._request.stream():
+                self._hash.update(piece)
+                yield piece
+        except ClientDisconnect:
+            raise Problem(400, "the upload broke off") from None
 
 
 async def _found(parts: Parts, caller: Caller, list_id: str) -> ListRecord:

@@ -3,10 +3,12 @@
 import re
 from typing import Annotated
 
-from fastapi import Depends, Path, Query
+from fastapi import Depends, Header, Path, Query
+from fastapi.responses import Response
+from pydantic import StringConstraints
 
 from pixcrawler.api import store
-from pixcrawler.api.handler import Caller
+from pixcrawler.api.handler import Answer, Caller
 from pixcrawler.api.parts import Parts
 from pixcrawler.api.problems import not_found
 from pixcrawler.api.store import JobRecord
@@ -31,6 +33,22 @@ def _job_id(
 JobId = Annotated[str, Depends(_job_id)]
 ChunkName = Annotated[str, Path(description="A chunk's index, or its id.")]
 Limit = Annotated[int, Query(ge=1, le=200, description="Items at most.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Makes it safe to ask again when an answer got lost: the same key and the same "
+        "request do nothing more and answer the same; another request is a 409. Any text that you "
+        "use once, such as a UUID; at most 255 characters."
+    ),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=255),
+]
+
+ACCEPTED = 202
+
+
+def accepted(answer: Answer) -> Response:
+    """202 with what was kept of the first time, byte for byte."""
+    return Response(answer.content, ACCEPTED, media_type="application/json")
 
 
 async def found_job(parts: Parts, caller: Caller, job_id: str) -> JobRecord:

@@ -8,9 +8,11 @@ from fastapi import APIRouter, Depends, Response
 from pixcrawler.api import cursors, deliveries, webhooks
 from pixcrawler.api.auth import Reader, Writer
 from pixcrawler.api.deliveries import Delivery, Secret
+from pixcrawler.api.idempotency import Once, digest
 from pixcrawler.api.parts import Parts, parts_of
-from pixcrawler.api.routes.paths import JobId, Limit, found_job
+from pixcrawler.api.routes.paths import IdempotencyKey, JobId, Limit, found_job
 from pixcrawler.api.views import Page
+from pixcrawler.common.db import locks
 from pixcrawler.common.events import Value
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
@@ -57,10 +59,18 @@ async def get_secret(parts: PartsOf, caller: Writer, response: Response) -> Secr
 
 
 @router.post("/webhook-secret")
-async def change_secret(parts: PartsOf, caller: Writer, response: Response) -> SecretView:
+async def change_secret(
+    parts: PartsOf, caller: Writer, response: Response, idempotency_key: IdempotencyKey = None
+) -> SecretView:
     """Change the secret; for a day the one before signs as well, so that nothing gets lost."""
+    once = Once(caller.owner, idempotency_key, digest("change webhook secret"))
     async with parts.engine.begin() as connection:
-        return _view(await deliveries.change_secret(connection, caller.owner), response)
+        await locks.owner_lock(connection, caller.owner)
+        if await once.said(connection):  # no other table keeps a secret: it is the one that holds
+            return _view(await deliveries.secret(connection, caller.owner), response)
+        changed = await deliveries.change_secret(connection, caller.owner)
+        await once.keep(connection, None)
+    return _view(changed, response)
 
 
 def _view(secret: Secret, response: Response) -> SecretView:
