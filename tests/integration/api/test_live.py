@@ -56,6 +56,7 @@ class Live:
         status: JobStatus = "running",
         valid: int = 0,
         *,
+        requested: int = 9,
         quietly: bool = False,
     ) -> None:
         """Progress as the tracker shows it: the database first, then the topic."""
@@ -63,7 +64,11 @@ class Live:
         if quietly:
             return
         view = ProgressView.model_validate(
-            {"job_id": job_id, "status": status, "images": {"requested": 9, "valid": valid}}
+            {
+                "job_id": job_id,
+                "status": status,
+                "images": {"requested": requested, "valid": valid},
+            }
         )
         event = JobProgress(job_id=job_id, revision=revision, progress=view)
         record = events.encode(event, source="/tracker/test", traceparent="")
@@ -175,6 +180,19 @@ async def test_a_job_from_its_beginning_to_its_end(live: Live) -> None:
         [last] = await rest(stream)
         assert (last.name, last.id, last.data["status"]) == ("finished", "1.1.1.5.9", "completed")
     assert live.feed.watched == 0
+
+
+async def test_what_the_tracker_does_not_know_yet(live: Live) -> None:
+    """Before the planner has spoken the tracker knows neither the number nor the start: a stream
+    never takes back what it has said of them."""
+    job_id = (await live.world.job())["job_id"]
+    async with live.stream(job_id) as stream:
+        first = (await following(stream)).data
+        await live.told(job_id, (0, 1, 0, 0, 0), "pending", requested=0)
+        second = (await following(stream)).data
+    assert first["started_at"]
+    for field in ("status", "images", "started_at", "progress"):
+        assert second[field] == first[field]
 
 
 async def test_resuming(live: Live) -> None:

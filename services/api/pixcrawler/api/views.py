@@ -211,6 +211,16 @@ def progress_view(job: JobRecord) -> ProgressView:
     )
 
 
+def completed(shown: ProgressView, job: JobRecord) -> ProgressView:
+    """What the tracker says, with what it cannot know before the planner has told it."""
+    if shown.images.requested:
+        return shown
+    images = shown.images.model_copy(update={"requested": job.max_images})
+    return shown.model_copy(
+        update={"images": images, "started_at": shown.started_at or job.started_at}
+    )
+
+
 def chunk_view(chunk: ChunkRecord) -> ChunkView:
     """A chunk as clients see it."""
     return ChunkView(

@@ -86,7 +86,7 @@ async def _stream(
             if job is None or news is News.GONE:
                 yield format_sse_event(event="deleted", data_str="{}")
                 return
-            shown = _told(news) if isinstance(news, JobProgress) else _shown(job)
+            shown = _told(job, news) if isinstance(news, JobProgress) else _shown(job)
             if last is not None and shown.revision <= last:
                 continue
             if _is_finished(job, shown):
@@ -106,8 +106,8 @@ def _event(name: str, shown: Shown) -> bytes:
     )
 
 
-def _told(event: JobProgress) -> Shown:
-    return Shown(event.revision, event.progress)
+def _told(job: JobRecord, event: JobProgress) -> Shown:
+    return Shown(event.revision, views.completed(event.progress, job))
 
 
 def _shown(job: JobRecord) -> Shown:
