@@ -50,6 +50,15 @@ async def test_who_ignores_the_request_is_killed(tmp_path: Path) -> None:
     assert child.returncode == -signal.SIGKILL
 
 
+async def test_who_gets_no_grace_has_ended_all_the_same(tmp_path: Path) -> None:
+    """When stop returns nothing runs, also where nobody was given time to end by himself."""
+    child = Child("stubborn", tmp_path / "log")
+    child.spawn([SLEEP[0], "-c", f"import signal; signal.signal(15, signal.SIG_IGN); {SLEEP[2]}"])
+    await until_logged(child, "here")
+    await child.stop(grace_s=0)
+    assert child.returncode == -signal.SIGKILL
+
+
 async def test_the_last_line_of_the_log_says_why(tmp_path: Path) -> None:
     """Of the process that ended, not of one before it."""
     child = Child("talker", tmp_path / "log")

@@ -17,6 +17,7 @@ from . import child
 from .errors import StandaloneError
 
 _POLL_S = 0.02
+_KILLED_S = 10.0  # what a busy machine may take to end what was killed
 LOG_LIMIT_BYTES = 32 * 1024 * 1024
 _TAIL_BYTES = 8192
 _STACK_FRAME = re.compile(r"\s*(at |\.\.\. |$)")  # of Java, after the exception that says why
@@ -127,7 +128,7 @@ class Child:
         self.send_signal(number)
         if not await self.wait(grace_s):
             self.send_signal(signal.SIGKILL)
-            await self.wait(grace_s)
+            await self.wait(max(grace_s, _KILLED_S))
 
     def last_log_line(self) -> str:
         """The last telling line that the present (or last) process wrote, or ``""``."""
