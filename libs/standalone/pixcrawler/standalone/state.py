@@ -132,7 +132,7 @@ def write_state(paths: Paths, state: State) -> None:
 
 
 def read_supervisor(paths: Paths) -> ProcessState | None:
-    """Who holds the lock, or held it last; None if nobody ever did."""
+    """Who holds the lock, or died with it; None if nobody does."""
     text = _read(paths.lock)
     try:
         return ProcessState.model_validate_json(text) if text else None
@@ -175,7 +175,11 @@ def supervisor_lock(paths: Paths) -> Iterator[None]:
             )
         os.ftruncate(descriptor, 0)
         os.write(descriptor, ProcessState.of_this().model_dump_json().encode())
-        yield
+        try:
+            yield
+        finally:
+            # This process may go on with something else: `down` must not take it for a supervisor.
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
