@@ -31,8 +31,9 @@ from pixcrawler.standalone import (
     temporary,
     up_detached,
 )
+from pixcrawler.standalone.paths import Paths
 from pixcrawler.standalone.ports import free_ports, is_free
-from pixcrawler.standalone.state import identity
+from pixcrawler.standalone.state import identity, read_supervisor
 from pixcrawler.standalone.supervisor import Supervisor
 from tests.stack import reachable_directory
 
@@ -200,6 +201,17 @@ async def test_a_taken_port_is_one_line(data_dir: Path) -> None:
     assert not (await asyncio.to_thread(status, data_dir)).running
 
 
+async def test_down_spares_whoever_ran_it_before(data_dir: Path) -> None:
+    """A program that had standalone mode within itself, and goes on, is no supervisor any more."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(StandaloneError, match="is taken"),
+    ):
+        await up_here(options(data_dir, port=server.getsockname()[1]))
+    assert read_supervisor(Paths(data_dir)) is None
+    assert not await asyncio.to_thread(down, data_dir)
+
+
 @pytest.mark.parametrize(
     ("mode", "words"),
     [("broken", r"\(exit code 2\).*PIXCRAWLER_SOMETHING is wrong"), ("dying", "something failed")],
@@ -222,7 +234,8 @@ async def test_another_number_of_brokers_is_refused(data_dir: Path) -> None:
 
 
 async def test_three_brokers_keep_three_copies() -> None:
-    """With --brokers 3 there are three, and every topic has three replicas."""
+    """With --brokers 3 there are three, and every topic has three replicas; the next start, which
+    says nothing of brokers, has as many."""
     async with reachable_directory() as directory:
         stop = asyncio.Event()
         heard: asyncio.Queue[Event] = asyncio.Queue()
@@ -239,6 +252,17 @@ async def test_three_brokers_keep_three_copies() -> None:
         assert {topic.replication for topic in topics} == {3}
         stop.set()
         await running
+
+        begun: list[str] = []
+        again = asyncio.Event()
+
+        def heard_again(event: Event) -> None:
+            if event.kind == "starting":
+                begun.append(event.component)
+                again.set()
+
+        await Supervisor(options(directory), os.environ, heard_again).run(again)
+        assert [name for name in begun if name.startswith("kafka")] == names[:3]
 
 
 async def test_an_unwritable_directory_is_one_line(tmp_path: Path) -> None:

@@ -190,8 +190,13 @@ def up(
         str, typer.Option(metavar="SERVICE=N,…", help="Replicas, such as downloader=2,validator=2.")
     ] = "",
     brokers: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Kafka brokers; an odd number.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Kafka brokers; an odd number. [default: as before; 1 in a new data directory]",
+        ),
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once it is ready; it goes on running.")
     ] = False,

@@ -16,7 +16,7 @@ def up(
     folder: Path | None,
     port: int | None,
     scale: str,
-    brokers: int,
+    brokers: int | None,
     *,
     detach: bool,
     json: bool,

@@ -242,12 +242,17 @@ class Kafka:
         The quorum's voters are fixed when the storage is formatted: new, empty voters could elect
         themselves and lose the metadata.
         """
-        there = len(list(self.settings.data_dir.glob("broker-*/data")))
+        there = brokers_in(self.settings.data_dir)
         if there not in {0, self.settings.brokers}:
             raise StandaloneError(
                 f"{self.settings.data_dir} was made with {there} broker(s): "
                 f"use --brokers {there}, or another data directory"
             )
+
+
+def brokers_in(data_dir: Path) -> int:
+    """How many brokers a directory was made with, 0 for a new one."""
+    return len(list(data_dir.glob("broker-*/data")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,9 @@ class UpOptions(BaseModel):
     """The api's: this one or none at all. None: 8000 or, if taken, a free one; 0: a free one."""
     scale: dict[str, int] = Field(default_factory=dict)
     """Replicas by service; one where nothing is said. 0 leaves a service out."""
-    brokers: int = Field(default=1, ge=1, le=9)
-    """Odd. Fixed by the first start in a data directory."""
+    brokers: int | None = Field(default=None, ge=1, le=9)
+    """Odd. Fixed by the first start in a data directory: None is as many as it was made with, one
+    where it is new."""
     cache_dir: Path | None = None
     """Kafka's jars; None: ``PIXCRAWLER_CACHE_DIR`` or the user's cache directory."""
     start_timeout_s: float = Field(default=120.0, gt=0)
@@ -72,8 +73,8 @@ class UpOptions(BaseModel):
 
     @field_validator("brokers")
     @classmethod
-    def _odd(cls, brokers: int) -> int:
-        if brokers % 2 == 0:
+    def _odd(cls, brokers: int | None) -> int | None:
+        if brokers is not None and brokers % 2 == 0:
             raise ValueError("brokers must be odd: they decide by majority")
         return brokers
 

@@ -15,7 +15,7 @@ from pixcrawler.common.limits import STOP_MARGIN_S
 
 from .errors import StandaloneError
 from .events import Event, Kind, OnEvent, ignore
-from .kafka import BrokerPorts, Kafka, KafkaSettings
+from .kafka import BrokerPorts, Kafka, KafkaSettings, brokers_in
 from .keeper import Component, Keeper
 from .options import API, DEFAULT_API_PORT, UpOptions
 from .paths import Paths, cache_dir
@@ -197,12 +197,13 @@ class Supervisor:
         api = f"{API}-1"
         # The api first: its port was asked for, so the others make way.
         order = [api, *(name for name in names if name != api), "postgres"]
-        order += [f"kafka-{index}" for index in range(2 * self.options.brokers)]
+        brokers = self._brokers()
+        order += [f"kafka-{index}" for index in range(2 * brokers)]
         asked = {api: _api_port(self.options.port)}
         found = dict(
             zip(order, keep_or_replace([(wanted | asked).get(n) for n in order]), strict=True)
         )
-        clients = range(0, 2 * self.options.brokers, 2)
+        clients = range(0, 2 * brokers, 2)
         kept = kept.model_copy(
             update={
                 "kafka_ports": tuple(
@@ -215,8 +216,12 @@ class Supervisor:
         write_kept(self.paths, kept)
         return kept
 
+    def _brokers(self) -> int:
+        """As many as asked for, else as there are, else one."""
+        return self.options.brokers or brokers_in(self.paths.kafka) or 1
+
     def _kafka(self, kept: Kept) -> Kafka:
-        brokers = self.options.brokers
+        brokers = self._brokers()
         return Kafka(
             KafkaSettings(
                 data_dir=self.paths.kafka,
