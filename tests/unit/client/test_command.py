@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pixcrawler.client import __main__ as command
+from pixcrawler.common import topics
 from tests.unit.client.server import ARCHIVE, JOB, FakeApi, Reply
 from tests.unit.client.test_watching import progress
 
@@ -17,6 +18,7 @@ COMMANDS = {
     "": ("run", "up", "down", "status", "chunks", "capacity", "completion"),
     "jobs": ("list", "show", "watch", "cancel", "retry", "extend", "delete", "download"),
     "topics": ("list", "describe", "apply", "tail", "lag"),
+    "dlq": ("list", "show", "replay", "discard"),
     "keys": ("create", "list", "revoke"),
     "db": ("upgrade", "current"),
 }
@@ -70,6 +72,12 @@ def test_help(
     assert "range>" not in text
 
 
+@pytest.mark.parametrize("stage", topics.CONSUMERS)
+def test_dead_letters_of_whom(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """Whoever has dead letters can be named; here no broker is."""
+    assert call(monkeypatch, "dlq", "list", stage) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -87,6 +95,7 @@ def test_help(
         ("jobs list --status funny", "'--status'"),
         ("jobs extend JOB", "'-n'"),
         ("topics tail t --from nonsense", "--from takes beginning"),
+        ("dlq list funny", "'STAGE'"),
         ("up --scale funny=2", "there is no service funny"),
         ("up --scale downloader", "--scale takes"),
         ("up --brokers 2", "--brokers: brokers must be odd"),

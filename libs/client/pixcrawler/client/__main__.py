@@ -68,8 +68,10 @@ OwnLimit = Annotated[
     typer.Option(metavar="N", min=0, help="Instead of the API's setting; 0: without limit."),
 ]
 StageName = Annotated[
-    Literal["planner", "downloader", "validator", "uploader", "tracker"],
-    typer.Argument(metavar="STAGE", help="planner, downloader, validator, uploader or tracker."),
+    Literal["planner", "downloader", "validator", "uploader", "tracker", "api"],
+    typer.Argument(
+        metavar="STAGE", help="planner, downloader, validator, uploader, tracker or api."
+    ),
 ]
 LetterIds = Annotated[
     list[str] | None,

@@ -18,7 +18,7 @@ from pixcrawler.common import letters
 from pixcrawler.common.dlq import State
 from pixcrawler.common.letters import Letter, NotReplayed
 
-Stage = Literal["planner", "downloader", "validator", "uploader", "tracker"]
+Stage = Literal["planner", "downloader", "validator", "uploader", "tracker", "api"]
 
 T = TypeVar("T")
 
