@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import tempfile
+import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
+from prometheus_client.parser import text_string_to_metric_families
 
 from pixcrawler.client import download
 from pixcrawler.client.api import Api
@@ -271,6 +273,20 @@ class System:
     def wait_healthy(self) -> None:
         """Wait until every part answers, and every group has its members."""
         until("all parts answer", lambda: self.status().healthy, about=self.status)
+
+    def metrics(self) -> Counter[tuple[str, ...]]:
+        """What all services expose, added up: by name and values of labels."""
+        found: Counter[tuple[str, ...]] = Counter()
+        for each in self.components():
+            if each.service not in SERVICES:
+                continue
+            with urllib.request.urlopen(f"http://{each.address}/metrics") as answer:
+                text = answer.read().decode()
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    labels = (value for _, value in sorted(sample.labels.items()))
+                    found[sample.name, *labels] += sample.value  # type: ignore[assignment]
+        return found
 
     def log(self, component: str) -> str:
         """What a component has written."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -20,6 +21,7 @@ import pytest
 
 from pixcrawler.client.__main__ import main
 from pixcrawler.common import topics
+from pixcrawler.common.outcomes import Outcome
 from pixcrawler.miniweb import compare
 from pixcrawler.miniweb.site import Site
 from pixcrawler.standalone import status
@@ -112,8 +114,10 @@ def test_one_command_from_keywords_to_a_dataset(small_web: Site, tmp_path: Path)
 def test_more_than_there_is_ends_incomplete(
     system: System, small_web: Site, tmp_path: Path
 ) -> None:
-    """Every candidate has its outcome, all that can be kept is kept, and the exit code says so."""
+    """Every candidate has its outcome, all that can be kept is kept, and the exit code says so; the
+    metrics count what happened."""
     number = small_web.supply + 10
+    before = system.metrics()
     answer = program(
         system.command_environment(), "run", *small_web.keywords, "-n", number, "-o", tmp_path
     )
@@ -124,6 +128,47 @@ def test_more_than_there_is_ends_incomplete(
     checks.nothing_left(system, job)
     checks.adds_up(system, job)
     assert small_web.state()["trespasses"] == []
+    _moved(system, job, before)
+
+
+def _moved(system: System, job: str, before: Counter[tuple[str, ...]]) -> None:
+    """Every metric counts the only job that ran meanwhile, and the gauges are at rest again."""
+    chunks = system.chunks(job)
+    statuses = Counter(str(chunk["status"]) for chunk in chunks)
+    outcomes: Counter[str] = Counter()
+    for images in (chunk["images"] for chunk in chunks if chunk["status"] == "completed"):
+        outcomes.update(images["dropped"], kept=images["valid"])
+
+    now = system.metrics()
+    moved = Counter({name: value - before[name] for name, value in now.items()})
+    assert moved["pixcrawler_jobs_total", "incomplete"] == 1
+    for ended in ("completed", "failed"):
+        assert moved["pixcrawler_chunks_total", "planner", ended] == statuses[ended]
+    for stage in ("planner", "downloader", "validator", "uploader"):
+        done = moved["pixcrawler_chunks_total", stage, "completed"]
+        assert done >= statuses["completed"], stage
+        assert moved["pixcrawler_chunk_duration_seconds_count", stage] >= done
+    for outcome in Outcome:
+        assert moved["pixcrawler_images_total", outcome] == outcomes[outcome], outcome
+    images = system.progress(job)["images"]
+    assert moved[("pixcrawler_fetch_seconds_count",)] >= images["downloaded"]
+    assert moved[("pixcrawler_fetch_bytes_total",)] >= images["bytes"]
+    for source in ("openverse", "commons"):
+        assert moved["pixcrawler_source_requests_total", source, "200"] > 0
+
+    def busy() -> Json:
+        gauges = (
+            *("chunks_active", "chunks_pending", "in_flight", "outbox_pending"),
+            *("consumer_lag", "consumer_lag_seconds"),
+        )
+        names = {f"pixcrawler_{gauge}" for gauge in gauges}
+        shown = {key: value for key, value in system.metrics().items() if key[0] in names}
+        assert {key[0] for key in shown} == names
+        pending = {key[1] for key in shown if key[0] == "pixcrawler_chunks_pending"}
+        assert pending == set(map(str, range(11)))
+        return {" ".join(key): value for key, value in shown.items() if value}
+
+    until("the gauges are at rest", lambda: not busy(), about=busy)
 
 
 def test_a_list_of_urls(system: System, small_web: Site, tmp_path: Path) -> None:

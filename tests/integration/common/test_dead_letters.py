@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from pixcrawler.common import admin, dlq, topics
+from pixcrawler.common import admin, dlq, metrics, topics
 from pixcrawler.common.admin import Tailed
 from pixcrawler.common.context import Context
 from pixcrawler.common.errors import Fatal, Poison
@@ -14,6 +14,8 @@ from pixcrawler.common.events import ChunkEvent, Event
 from tests.integration.common.bench import QUICK, Bench, Gate, soon
 
 KEY = b"some key"
+REASONS = ("ValidationError", "Poison")
+"""Of a value that is no event, and of one that is not there."""
 
 
 async def spoil(bench: Bench, *values: bytes | None) -> None:
@@ -36,8 +38,11 @@ async def letters(bench: Bench, stage: str = "downloader") -> list[tuple[Tailed,
 
 
 async def test_poison_goes_to_the_dead_letters_while_others_flow(bench: Bench) -> None:
-    """The letter is the original with its provenance; the records around it are handled."""
+    """The letter is the original with its provenance, and counted by its reason; the records around
+    it are handled."""
     gate = Gate()
+    unread, empty = (metrics.DEAD_LETTERS.labels("downloader", why) for why in REASONS)
+    before = unread._value.get(), empty._value.get()
     await bench.send(1, partition=0)
     await spoil(bench, b"{not json", None, b'{"chunk_id": "x", "attempt": 1}')
     await bench.send(2, partition=0)
@@ -58,6 +63,7 @@ async def test_poison_goes_to_the_dead_letters_while_others_flow(bench: Bench) -
     assert provenance.exception == "ValidationError"
     assert provenance.timestamp_ms > 0
     assert provenance.message
+    assert (unread._value.get() - before[0], empty._value.get() - before[1]) == (2, 1)
 
 
 async def test_a_handler_can_call_it_poison(bench: Bench) -> None:
