@@ -78,10 +78,22 @@ def test_dead_letters_of_whom(monkeypatch: pytest.MonkeyPatch, stage: str) -> No
     assert call(monkeypatch, "dlq", "list", stage) == 1
 
 
+@pytest.mark.parametrize("group", COMMANDS)
+def test_help_of_a_group(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], group: str
+) -> None:
+    """Whoever does not know the command yet sees all of them, and an example."""
+    assert call(monkeypatch, *group.split(), "--help") == 0
+    text = capsys.readouterr().out
+    assert f"Example: pixcrawler {group}" in text
+    assert all(f"  {name} " in text for name in COMMANDS[group])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ("run panda", "'-o'"),
+        ("run panda --source urls -o DIR", "--urls FILE"),
         ("run -o DIR", "say what to look for"),
         ("run panda -n 0 -o DIR", "'-n'"),
         ("run panda --near-duplicates 99 -o DIR", "'--near-duplicates'"),
@@ -174,12 +186,16 @@ def test_run_tells_how_it_ended(
     """The exit code and the last lines say so, and the dataset is there all the same."""
     status, code = ending
     system.documents[f"GET /v1/jobs/{JOB}/progress"] = progress(status)
+    failed = [{"index": n, "status": "failed", "error_message": "no answer"} for n in range(2)]
+    system.documents[f"GET /v1/jobs/{JOB}/chunks"] = {"items": failed, "next_cursor": None}
+    summary = f"{status}: 20 images of the 40 asked for; 1 of 4 chunks failed: no answer"
     assert call(monkeypatch, "run", "panda", "-o", str(tmp_path / "d")) == code
     last = capsys.readouterr().out.splitlines()[-2:]
-    assert last == [
-        f"{status}: 20 images of the 40 asked for; 1 of 4 chunks failed",
-        f"dataset: {tmp_path / 'd'}",
-    ]
+    assert last == [summary, f"dataset: {tmp_path / 'd'}"]
+    assert call(monkeypatch, "jobs", "watch", JOB) == code
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == summary
+    assert f"pixcrawler jobs download {JOB} -o DIR" in err
 
 
 def test_run_into_a_folder_that_is_in_use(
@@ -191,12 +207,17 @@ def test_run_into_a_folder_that_is_in_use(
     assert system.asked == []
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_run_is_interrupted(system: FakeApi, tmp_path: Path, sent: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [("run x -o", signal.SIGINT), ("run x -o", signal.SIGTERM), ("jobs watch", signal.SIGINT)],
+)
+def test_interrupted(system: FakeApi, tmp_path: Path, words: str, sent: signal.Signals) -> None:
     """Exit code 130; one is told what becomes of the job; DIR is not even made."""
     system.documents[f"GET /v1/jobs/{JOB}/progress"] = progress()
-    words = [sys.executable, "-m", "pixcrawler.client", "run", "x", "-o", str(tmp_path / "d")]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+    told = [*words.split(), str(tmp_path / "d") if words.endswith("-o") else JOB]
+    with subprocess.Popen(
+        [sys.executable, "-m", "pixcrawler.client", *told], stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stderr
             for line in process.stderr:

@@ -90,12 +90,39 @@ def test_plain_lines_without_a_terminal(api: Api, capsys: pytest.CaptureFixture[
     assert last.startswith("completed  100.0 %  chunks 2/4 · download 56/80")
 
 
+def test_a_line_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    """What people would read twice is said once, whatever else has changed."""
+    lines = watching.Lines()
+    lines.show(progress("completed"))
+    lines.show({**progress("completed"), "active_chunks": 7})
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("eta_s", "words"),
+    [
+        (None, ""),
+        (0.2, "about 1 s left"),
+        (59.4, "about 59 s left"),
+        (90, "about 2 min left"),
+        (5400, "about 1 h 30 min left"),
+    ],
+)
+def test_how_long_it_will_take(eta_s: float | None, words: str) -> None:
+    """As far as it is known, and only while it runs."""
+    assert watching.time_left({**progress(), "eta_s": eta_s}) == words
+    assert watching.time_left({**progress("completed"), "eta_s": eta_s}) == ""
+
+
 @pytest.mark.usefixtures("watched")
 def test_bars_on_a_terminal(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal there is one bar for each step; the last picture stays."""
     with output.people.capture() as captured, monkeypatch.context() as patch:
         patch.setattr(output.people, "_force_terminal", True)
         watching.follow(api, JOB, json=False)
+        with watching.Bars() as bars:
+            bars.show({**progress(), "eta_s": 200})
+    assert "about 3 min left" in captured.get()
     for name in ("chunks", *watching.STEPS):
         assert name in captured.get()
     assert "40/40" in captured.get()

@@ -29,11 +29,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-jobs_app = typer.Typer(help="What was asked for, and what became of it.", no_args_is_help=True)
-topics_app = typer.Typer(help="What is in Kafka.", no_args_is_help=True)
-dlq_app = typer.Typer(help="Records that a stage could not read.", no_args_is_help=True)
-keys_app = typer.Typer(help="Keys to the API.", no_args_is_help=True)
-db_app = typer.Typer(help="The schema of the database.", no_args_is_help=True)
+
+
+def _group(purpose: str, example: str) -> typer.Typer:
+    """Commands that belong together; their help shows the one that is wanted most."""
+    return typer.Typer(help=purpose, epilog=f"Example: pixcrawler {example}", no_args_is_help=True)
+
+
+jobs_app = _group("What was asked for, and what became of it.", "jobs list --status running")
+topics_app = _group("What is in Kafka.", "topics tail chunk.uploaded --job JOB")
+dlq_app = _group("Records that a stage could not read.", "dlq list uploader")
+keys_app = _group("Keys to the API.", "keys create --owner ann --scope write")
+db_app = _group("The schema of the database.", "db current")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dlq_app, name="dlq")
@@ -47,7 +54,9 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True, epilog='Example: pixcrawler run "red panda" -n 200 -o pandas'
+)
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")

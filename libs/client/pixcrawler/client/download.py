@@ -50,7 +50,8 @@ def check_folder(folder: Path, job_id: str | None) -> None:
     other = dataset_of(folder)
     if other is not None and other != job_id:
         raise DatasetError(
-            f"{folder} holds the dataset of job {other}: choose another folder", USAGE
+            f"{folder} holds the dataset of job {other}: choose another folder, or remove this one",
+            USAGE,
         )
 
 

@@ -20,7 +20,7 @@ def list_jobs(status: str | None, project: str | None, *, json: bool) -> int:
         output.document({"items": items})
     else:
         output.table(
-            ("job", "status", "images", "chunks", "created", "keywords"),
+            ("job", "status", "asked for", "chunks", "created", "keywords"),
             [
                 (
                     job["job_id"],
@@ -54,9 +54,16 @@ def show(job_id: str, *, json: bool) -> int:
 def watch(job_id: str, *, json: bool) -> int:
     """Follow a job until its round is over."""
     with connect(patience_s=PATIENCE_S) as api:
-        final = watching.follow(api, job_id, json=json)
+        try:
+            final = watching.follow(api, job_id, json=json)
+        except KeyboardInterrupt:
+            output.note(f"job {job_id} goes on without this command; to come back:")
+            output.note(f"  pixcrawler jobs watch {job_id}")
+            raise
         if not json:
             watching.show_outcomes(final)
+            output.result.print(watching.summary(api, final), soft_wrap=True, markup=False)
+            output.note(f"its dataset: pixcrawler jobs download {job_id} -o DIR")
     return watching.EXIT_CODES.get(str(final.get("status")), FAILED)
 
 
@@ -72,7 +79,8 @@ def retry(job_id: str, chunk: str | None, *, json: bool) -> int:
     what = "" if chunk is None else f"/chunks/{chunk}"
     with connect() as api:
         answer = api.post(f"/v1/jobs/{job_id}{what}/retry", headers=once())
-    return _done(answer, f"retry: {chunk or 'all failed chunks'} of job {job_id}", json=json)
+    code = _done(answer, f"retry: {chunk or 'all failed chunks'} of job {job_id}", json=json)
+    return _say_how_to_follow(job_id, code)
 
 
 def extend(job_id: str, number: int, priority: int | None, *, json: bool) -> int:
@@ -83,7 +91,8 @@ def extend(job_id: str, number: int, priority: int | None, *, json: bool) -> int
             headers=once(),
             params={"max_images": number, "priority": priority},
         )
-    return _done(answer, f"job {job_id} is now for {answer['max_images']} images", json=json)
+    code = _done(answer, f"job {job_id} is now for {answer['max_images']} images", json=json)
+    return _say_how_to_follow(job_id, code)
 
 
 def delete(job_id: str, *, json: bool) -> int:
@@ -98,7 +107,11 @@ def download(job_id: str, folder: Path, *, json: bool) -> int:
     with connect(patience_s=PATIENCE_S) as api:
         api.get(f"/v1/jobs/{job_id}")
         check_folder(folder, job_id)
-        running.fetch_dataset(api, job_id, folder)
+        try:
+            running.fetch_dataset(api, job_id, folder)
+        except KeyboardInterrupt:
+            output.note(f"what is there stays in {folder}; the same command goes on from there")
+            raise
     dataset = str(folder.resolve())
     return _done({"job_id": job_id, "dataset": dataset}, f"dataset: {dataset}", json=json)
 
@@ -155,6 +168,12 @@ def _troubles(chunk: Json) -> Iterator[str]:
                 f"chunk {chunk['index']}, attempt {step['attempt']}, {step['stage']}{worker}: "
                 f"{reason}"
             )
+
+
+def _say_how_to_follow(job_id: str, code: int) -> int:
+    """A further round has begun, and nobody watches it yet."""
+    output.note(f"follow it: pixcrawler jobs watch {job_id}")
+    return code
 
 
 def _done(answer: Json, line: str, *, json: bool) -> int:

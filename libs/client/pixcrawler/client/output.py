@@ -1,6 +1,7 @@
 """How the command speaks: documents for machines on stdout, everything else for people."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,8 +65,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         result.print("  ".join(cells).rstrip(), style=style, markup=False, soft_wrap=True)
 
 
+_SHARE = re.compile(r"[\d.,]+ %")
+
+
 def _is_numeric(body: Sequence[Sequence[object]], index: int) -> bool:
-    return bool(body) and all(isinstance(row[index], int | float) for row in body)
+    return bool(body) and all(
+        isinstance(row[index], int | float) or _SHARE.fullmatch(str(row[index]).strip())
+        for row in body
+    )
 
 
 def _cell(value: object) -> str:

@@ -33,20 +33,32 @@ class Wish(NamedTuple):
 
 
 DEFAULT_NUMBER = 500
+URLS = "urls"
 
 
 def run(wish: Wish, *, json: bool) -> int:
     """Create a job, follow it, fetch its dataset; the exit code."""
     if not any(map(str.strip, wish.keywords)) and wish.urls is None:
         raise CommandError("say what to look for: pixcrawler run KEYWORD… -o DIR", USAGE)
+    if URLS in wish.sources and wish.urls is None:
+        raise CommandError(
+            f"the source {URLS} is a list of yours: say which with --urls FILE", USAGE
+        )
     listed = None if wish.urls is None else url_lists.ListFile(wish.urls)
     download.check_folder(wish.folder, None)
     download.check_writable(wish.folder)
-    with _api() as (api, stays):
-        body = request(wish, None if listed is None else _uploaded(api, listed, wish))
-        job = api.post("/v1/jobs", body, headers={"Idempotency-Key": uuid.uuid4().hex})
-        _say(json, {"event": "created", "job": job}, f"job {job['job_id']}")
-        return _follow_and_fetch(api, job["job_id"], wish.folder, stays=stays, json=json)
+    asked = False
+    try:
+        with _api() as (api, stays):
+            body = request(wish, None if listed is None else _uploaded(api, listed, wish))
+            asked = True
+            job = api.post("/v1/jobs", body, headers={"Idempotency-Key": uuid.uuid4().hex})
+            _say(json, {"event": "created", "job": job}, f"job {job['job_id']}")
+            return _follow_and_fetch(api, job["job_id"], wish.folder, stays=stays, json=json)
+    except KeyboardInterrupt:
+        if not asked:
+            output.note("interrupted before there was a job: nothing is left behind")
+        raise
 
 
 def _follow_and_fetch(api: Api, job_id: str, folder: Path, *, stays: bool, json: bool) -> int:
@@ -125,8 +137,8 @@ def request(wish: Wish, list_id: str | None = None) -> Json:
     sources = list(wish.sources)
     if list_id is not None:
         body["urls"] = list_id
-        if "urls" not in sources and (sources or not wish.keywords):
-            sources.append("urls")
+        if URLS not in sources and (sources or not wish.keywords):
+            sources.append(URLS)
     if sources:
         body["sources"] = sources
     if number or list_id is None:
@@ -170,18 +182,10 @@ def _finish(api: Api, final: Json, folder: Path, *, json: bool) -> int:
         )
     else:
         watching.show_outcomes(final)
-        output.result.print(_summary(final))
+        summary = watching.summary(api, final)
+        output.result.print(summary, soft_wrap=True, markup=False)
         output.result.print(f"dataset: {folder.resolve()}", soft_wrap=True, markup=False)
     return watching.EXIT_CODES[final["status"]]
-
-
-def _summary(final: Json) -> str:
-    """How the job ended, and where it fell short of what was asked for."""
-    kept, asked = final["images"]["valid"], final["images"]["requested"]
-    short = f" of the {asked} asked for" if kept < asked else ""
-    failed = final["failed_chunks"]
-    chunks = f"; {failed} of {final['total_chunks']} chunks failed" if failed else ""
-    return f"{final['status']}: {kept} images{short}{chunks}"
 
 
 @contextmanager

@@ -109,13 +109,16 @@ def _progress(file: ListFile) -> Iterator[None]:
 def _tell(answer: Json, name: str) -> None:
     repeated = answer["repeated"]
     again = f", {repeated:,} of them again" if repeated else ""
-    output.note(f"{name}: {answer['rows']:,} URLs{again} (list {answer['id']})")
-    if not answer["rejected"]:
+    rows, rejected = answer["rows"], answer["rejected"]
+    urls = "URL" if rows == 1 else "URLs"
+    output.note(f"{name}: {rows:,} {urls}{again} (list {answer['id']})")
+    if not rejected:
         return
-    output.note(f"{answer['rejected']:,} rows of {name} were left out:")
+    were = "row of {} was" if rejected == 1 else "rows of {} were"
+    output.note(f"{rejected:,} {were.format(name)} left out:")
     for row in answer["rejected_rows"][:TOLD]:
         output.note(f"  line {row['line']}: {row['reason']}")
-    if answer["rejected"] > TOLD:
+    if rejected > TOLD:
         output.note(f"  … all of them: GET {PATH}/{answer['id']}/rejected")
 
 

@@ -115,6 +115,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._next = 0.0
+        self._shown = ""
 
     def __enter__(self) -> Self:
         """Nothing to prepare."""
@@ -124,18 +125,21 @@ class Lines:
         """Nothing to clean up."""
 
     def show(self, progress: Json) -> None:
-        """One line, unless the last one is too recent."""
+        """One line, unless the last one is too recent or says the same."""
         now = time.monotonic()
         if now < self._next and progress["status"] not in TERMINAL:
             return
-        self._next = now + LINE_S
         done = steps(progress)
         shown = " · ".join(f"{name} {count}/{total}" for name, (count, total) in done.items())
-        output.note(f"{progress['status']:<10} {progress['progress']:5.1f} %  {shown}")
+        line = f"{progress['status']:<10} {progress['progress']:5.1f} %  {shown}"
+        if line == self._shown:
+            return
+        self._next, self._shown = now + LINE_S, line
+        output.note(" · ".join(filter(None, (line, time_left(progress)))))
 
 
 class Bars:
-    """One bar for each stage."""
+    """One bar for each stage; beside the last one how long the rest will take."""
 
     def __init__(self) -> None:
         self._bars = Progress(
@@ -143,13 +147,20 @@ class Bars:
             BarColumn(bar_width=40),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
             console=output.people,
         )
-        self._tasks = {name: self._bars.add_task(name, total=None) for name in ("chunks", *STEPS)}
+        self._tasks = {
+            name: self._bars.add_task(name, total=None, left="") for name in ("chunks", *STEPS)
+        }
 
     def __enter__(self) -> Self:
         """Begin to draw."""
-        self._bars.start()
+        try:
+            self._bars.start()
+        except BaseException:  # Ctrl-C while it draws for the first time
+            self._bars.stop()
+            raise
         return self
 
     def __exit__(
@@ -164,7 +175,8 @@ class Bars:
     def show(self, progress: Json) -> None:
         """Move the bars."""
         for name, (count, total) in steps(progress).items():
-            self._bars.update(self._tasks[name], completed=count, total=total or None)
+            left = time_left(progress) if name == STEPS[-1] else ""
+            self._bars.update(self._tasks[name], completed=count, total=total or None, left=left)
 
 
 STEPS = ("download", "validate", "upload")
@@ -195,6 +207,36 @@ NOT_FETCHED = (
     "opted_out",
 )
 """Outcomes that the downloader decides: no bytes went on from there."""
+
+
+MINUTE_S, HOUR_S = 60, 3600
+
+
+def time_left(progress: Json) -> str:
+    """How long the rest will take, as far as that can be told; empty where it cannot."""
+    eta_s = progress["eta_s"]
+    if eta_s is None or progress["status"] in TERMINAL:
+        return ""
+    seconds = max(round(eta_s), 1)
+    if seconds < MINUTE_S:
+        return f"about {seconds} s left"
+    if seconds < HOUR_S:
+        return f"about {round(seconds / MINUTE_S)} min left"
+    return f"about {seconds // HOUR_S} h {seconds % HOUR_S // MINUTE_S} min left"
+
+
+def summary(api: Api, final: Json) -> str:
+    """How a job ended, where it fell short of what was asked for, and why chunks failed."""
+    kept, asked = final["images"]["valid"], final["images"]["requested"]
+    short = f" of the {asked} asked for" if kept < asked else ""
+    failed = final["failed_chunks"]
+    if not failed:
+        return f"{final['status']}: {kept} images{short}"
+    page = api.get(f"/v1/jobs/{final['job_id']}/chunks", status="failed", limit=TROUBLES)
+    reasons = dict.fromkeys(filter(None, (chunk["error_message"] for chunk in page["items"])))
+    why = f": {' / '.join(reasons)}" if reasons else ""
+    total = final["total_chunks"]
+    return f"{final['status']}: {kept} images{short}; {failed} of {total} chunks failed{why}"
 
 
 def show_outcomes(progress: Json) -> None:
