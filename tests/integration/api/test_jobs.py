@@ -59,6 +59,11 @@ async def test_progress_right_after_creation(world: World) -> None:
     """Zeros, not 404."""
     job = await world.job()
     progress = await world.get(f"/v1/jobs/{job['job_id']}/progress")
+    assert set(progress) == {
+        *("job_id", "status", "progress", "total_chunks", "pending_chunks", "active_chunks"),
+        *("completed_chunks", "failed_chunks", "chunk_progress", "images", "started_at"),
+        *("finished_at", "eta_s", "updated_at"),
+    }
     assert progress["status"] == "pending"
     assert progress["progress"] == progress["total_chunks"] == progress["chunk_progress"] == 0
     assert progress["images"] == {
@@ -70,6 +75,10 @@ async def test_progress_right_after_creation(world: World) -> None:
         "requested": 2500,
     }
     chunks = await world.get(f"/v1/jobs/{job['job_id']}/chunks/progress")
+    assert set(chunks) == {
+        *("job_id", "total_chunks", "pending_chunks", "processing_chunks", "completed_chunks"),
+        *("failed_chunks", "completion_percentage", "is_complete", "timestamp"),
+    }
     assert (chunks["total_chunks"], chunks["is_complete"]) == (0, False)
 
 

@@ -62,3 +62,45 @@ async def test_upgrade_again_changes_nothing(database: str) -> None:
     async with engine.connect() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM host_budgets")) == 1
     await engine.dispose()
+
+
+async def test_chunks_are_as_in_the_original_system(module_database: str) -> None:
+    """Its names of columns, constraints and indexes, for whoever looks into the table."""
+    engine = connect(module_database)
+    async with engine.connect() as connection:
+        columns, constraints, indexes = [
+            set((await connection.execute(text(query))).scalars())
+            for query in (
+                "SELECT attname FROM pg_attribute WHERE attrelid = 'job_chunks'::regclass",
+                "SELECT conname FROM pg_constraint WHERE conrelid = 'job_chunks'::regclass",
+                "SELECT indexname FROM pg_indexes WHERE tablename = 'job_chunks'",
+            )
+        ]
+        defaults = await connection.execute(
+            text(
+                "SELECT column_name, column_default FROM information_schema.columns"
+                " WHERE table_name = 'job_chunks' AND column_name IN ('priority', 'status')"
+            )
+        )
+        assert dict(defaults.all()) == {"priority": "'5'::smallint", "status": "'pending'::text"}
+        free = await connection.execute(
+            text(
+                "SELECT conrelid::regclass::text FROM pg_constraint"
+                " WHERE contype = 'f' AND confrelid = 'crawl_jobs'::regclass"
+                "   AND confdeltype <> 'c'"
+            )
+        )
+        assert free.scalars().all() == [], "they outlive the job that they name"
+    await engine.dispose()
+    assert columns >= {
+        *("job_id", "chunk_index", "status", "priority", "image_range", "error_message"),
+        *("retry_count", "task_id", "created_at", "updated_at"),
+    }
+    assert constraints >= {
+        *("ck_job_chunks_status_valid", "ck_job_chunks_priority_range"),
+        *("ck_job_chunks_retry_count_positive", "uq_job_chunks_job_id_chunk_index"),
+    }
+    assert indexes >= {
+        f"ix_job_chunks_{name}"
+        for name in ("job_id", "status", "job_status", "priority_created", "task_id")
+    }

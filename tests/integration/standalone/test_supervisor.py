@@ -110,6 +110,14 @@ def test_everything_is_there_when_detached_up_returns(running: Status, data_dir:
         ("downloader-2", "downloader"),
     ]
     assert found == running
+    for_machines = found.model_dump(mode="json")
+    assert set(for_machines) >= {
+        *("api_url", "api_key", "kafka_bootstrap_servers", "database_url", "data_dir"),
+        "components",
+    }
+    assert {frozenset(item) for item in for_machines["components"]} == {
+        frozenset({"name", "service", "pid", "address", "healthy", "restarts"})
+    }
     assert found.api_key is not None
     assert found.api_key.startswith("pxc_")
     assert found.api_url == f"http://{found.components[2].address}"

@@ -27,6 +27,7 @@ from pixcrawler.uploader.tables import (
     counted_outcomes,
 )
 from tests.unit.uploader.made import make_chunk
+from tests.unit.uploader.test_archive import FIELDS
 
 CHUNK = "0198c0de-0000-7000-8000-000000000001-00000"
 FACTS = JobFacts(
@@ -88,10 +89,14 @@ def test_outcomes_are_counted_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
-    """A dataset without images still has tables that load."""
-    with ParquetTable(tmp_path / "i", IMAGE_COLUMNS):
+    """A dataset without images still has tables that load, with the columns that users rely on."""
+    with ParquetTable(tmp_path / "i", IMAGE_COLUMNS), ParquetTable(tmp_path / "o", OUTCOME_COLUMNS):
         pass
-    assert pq.read_table(tmp_path / "i").column_names == list(IMAGE_COLUMNS)
+    assert pq.read_table(tmp_path / "i").column_names == [*FIELDS, "chunk_id"]
+    assert pq.read_table(tmp_path / "o").column_names == [
+        *("url", "outcome", "detail", "source", "keyword", "chunk_id", "http_status"),
+        *("final_url", "bytes", "sha256", "phash", "duplicate_of", "elapsed_ms"),
+    ]
 
 
 def test_images_and_licenses_say_the_same(tmp_path: Path) -> None:
