@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
 from pixcrawler.common.blobs import open_blobs
 from pixcrawler.common.blobs.azure import AzureBlobs
@@ -59,6 +61,34 @@ async def test_a_store_that_is_away_is_retry() -> None:
             await asyncio.wait_for(blobs.check(), 20)
     finally:
         await blobs.close()
+
+
+@pytest.mark.parametrize(("bad", "stored"), [(4, True), (5, False)])
+async def test_a_busy_store_is_asked_five_times(bad: int, stored: bool) -> None:
+    """Four answers of 503 harm nothing; after the fifth the caller is told to come back later."""
+    asked: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if request.query.get("restype") == "container":
+            return web.Response(status=201)
+        asked.append(request.method)
+        return web.Response(status=503 if len(asked) <= bad else 201)
+
+    async with RawTestServer(answer) as server:
+        busy = (
+            "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YWJj;"
+            f"BlobEndpoint={server.make_url('/a')};"
+        )
+        blobs = AzureBlobs(busy, "datasets", wait_s=0.01)
+        try:
+            if stored:
+                assert await blobs.create("a/b", b"x")
+            else:
+                with pytest.raises(Retry):
+                    await blobs.create("a/b", b"x")
+        finally:
+            await blobs.close()
+    assert asked == ["PUT"] * 5
 
 
 async def test_a_missing_connection_string_is_said() -> None:

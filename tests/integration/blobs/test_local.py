@@ -1,6 +1,7 @@
 """The folder as a blob store."""
 
 import asyncio
+import errno
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -102,6 +103,31 @@ async def test_a_disk_that_fails_is_retry(tmp_path: Path) -> None:
         await blobs.check()
     with pytest.raises(Retry):
         await blobs.create("a/b", pieces(b"x"))
+    await blobs.close()
+
+
+@pytest.mark.parametrize("bad", [1, 2])
+async def test_a_disk_is_asked_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: int
+) -> None:
+    """One hiccup harms nothing; after the second the caller is told to come back later."""
+    read, asked = Path.read_bytes, []
+
+    def hiccup(path: Path) -> bytes:
+        asked.append(path)
+        if len(asked) <= bad:
+            raise OSError(errno.EIO, "the disk has a hiccup")
+        return read(path)
+
+    blobs = LocalBlobs(tmp_path)
+    assert await blobs.create("a/b", b"x")
+    monkeypatch.setattr(Path, "read_bytes", hiccup)
+    if bad == 1:
+        assert await blobs.read("a/b") == b"x"
+    else:
+        with pytest.raises(Retry, match="hiccup"):
+            await blobs.read("a/b")
+    assert len(asked) == 2
     await blobs.close()
 
 
