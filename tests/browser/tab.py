@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.async_api import ConsoleMessage, Page
 
-WIDE, NARROW = (1280, 900), (390, 844)
+WIDE, NARROW = (1280, 900), (375, 812)
 SCREENSHOTS = "PIXCRAWLER_TEST_SCREENSHOTS"
 
 _COLLECT = """

@@ -136,7 +136,7 @@ async def test_starting_a_job(served: Served, tab: Tab) -> None:
     await page.get_by_label("Shortest side, in pixels").fill("256")
     await page.get_by_label("Near-duplicates").select_option("off")
     await page.get_by_label("My own list of URLs").check()
-    await page.get_by_label("URLs", exact=True).fill("https://example.org/a.jpg\n")
+    await page.get_by_label("Or the URLs themselves").fill("https://example.org/a.jpg\n")
     await tab.looks_right("new-wrong")
     await number.fill("700")
     await page.get_by_role("button", name="Start the job").dblclick()
