@@ -239,6 +239,8 @@ async def test_a_job_of_2000_chunks(served: Served, tab: Tab) -> None:
     await expect(page.get_by_text("1,203 of 2,000, 3 failed")).to_be_visible()
     await expect(page.get_by_text("about 1 h 30 min")).to_be_visible()
     await expect(page.locator("tr").filter(has_text="near_duplicate")).to_contain_text("61,000")
+    reason = "Chunk 1,200 failed: the search did not answer <b>at all</b>"
+    await expect(page.get_by_text(reason)).to_be_visible()
     await tab.looks_right("large-overview")
     await page.get_by_role("link", name="Chunks").click()
     rows = page.locator("table.chunks tbody tr")

@@ -67,6 +67,8 @@ class AsyncPixCrawler:
         *,
         sources: Iterable[str] = (),
         urls: Urls | None = None,
+        url_column: str | None = None,
+        caption_column: str | None = None,
         name: str = "",
         project_id: str | None = None,
         priority: int = 5,
@@ -85,7 +87,9 @@ class AsyncPixCrawler:
             keywords: What to look for; may be empty where `urls` are given.
             max_images: How many images, over all keywords and sources; all of `urls` if not given.
             sources: Where to look; the API's defaults if not given. See `sources()`.
-            urls: Candidates of your own, or a file of them.
+            urls: Candidates of your own, or the `Path` of a file of them.
+            url_column: The file's column of URLs, if it is not found by itself.
+            caption_column: Likewise of captions, which become titles.
             name: For people.
             project_id: For your own bookkeeping; `jobs()` filters by it.
             priority: From 0 to 10; higher goes first.
@@ -120,7 +124,8 @@ class AsyncPixCrawler:
                 **(options or {}),
             },
         )
-        info = await operations.create(self.core, body, urls, idempotency_key)
+        columns = {"url_column": url_column, "caption_column": caption_column}
+        info = await operations.create(self.core, body, urls, columns, idempotency_key)
         return AsyncJob(self, info)
 
     async def job(self, job_id: str) -> "AsyncJob":

@@ -10,6 +10,7 @@ from pixcrawler.client import live
 from pixcrawler.client.core import Core, Json
 from pixcrawler.client.dataset import Dataset
 from pixcrawler.client.download import fetch_into
+from pixcrawler.client.errors import USAGE, ClientError
 from pixcrawler.client.values import Capacity, Chunk, JobInfo, Outcome, Progress, Source
 
 OUTCOMES_A_PAGE = 2000
@@ -47,21 +48,26 @@ def new_job(
     }
 
 
-async def create(core: Core, body: Json, urls: Urls | None, key: str | None) -> JobInfo:
+async def create(
+    core: Core, body: Json, urls: Urls | None, columns: Mapping[str, str | None], key: str | None
+) -> JobInfo:
     """Create a job; asked for again, with the same key, while the API is away."""
+    if isinstance(urls, str):
+        wanted = "a list of URLs, or a pathlib.Path to a file of them"
+        raise ClientError(f"urls is {wanted}, not one text: {urls[:200]!r}", USAGE)
     if isinstance(urls, Path):
-        body = {**body, "urls": await _uploaded(core, urls)}
+        body = {**body, "urls": await _uploaded(core, urls, columns)}
     elif urls is not None:
         body = {**body, "urls": list(urls)}
     return JobInfo.model_validate(await core.post("/v1/jobs", body, headers=once(key)))
 
 
-async def _uploaded(core: Core, path: Path) -> str:
+async def _uploaded(core: Core, path: Path, columns: Mapping[str, str | None]) -> str:
     from pixcrawler.client.url_lists import PATH, ListFile
 
     file = await core.port.call(ListFile, path)
     headers = once() | ({} if file.size is None else {"Content-Length": str(file.size)})
-    answer = await core.upload(PATH, file, headers=headers, params={"name": file.name})
+    answer = await core.upload(PATH, file, headers=headers, params={"name": file.name, **columns})
     return str(answer["id"])
 
 

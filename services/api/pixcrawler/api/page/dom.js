@@ -49,7 +49,7 @@ const NUMBER = new Intl.NumberFormat("en");
 const SHARE = new Intl.NumberFormat("en", { maximumFractionDigits: 1, minimumFractionDigits: 1 });
 
 export const count = (value) => NUMBER.format(value ?? 0);
-export const percent = (value) => `${SHARE.format(value ?? 0)} %`;
+export const percent = (value) => `${SHARE.format(value ?? 0)}\u00a0%`; // never apart
 export const share = (part, whole) => percent(whole ? (100 * part) / whole : 0);
 export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 

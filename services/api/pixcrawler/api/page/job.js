@@ -86,7 +86,7 @@ export async function showJob(main, signal, jobId, firstTab) {
     const rest = progress.eta_s !== null && !TERMINAL.has(progress.status) ? duration(progress.eta_s) : null;
     const rows = [
       ["Asked for", plural(progress.images.requested || job.max_images, "image")],
-      ["From", [...job.sources].join(", ")],
+      ["From", job.sources.map((name) => (name === "urls" ? "a list of URLs" : name)).join(", ")],
       ["Made", moment(job.created_at)],
       rest ? ["Left", `about ${rest}`] : null,
       progress.finished_at && progress.started_at ? ["Took", duration((Date.parse(progress.finished_at) - Date.parse(progress.started_at)) / 1000)] : null,

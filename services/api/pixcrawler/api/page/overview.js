@@ -39,6 +39,8 @@ const ERRORS = ["http_error", "timeout", "network_error", "redirect", "blocked",
 const SAMPLE = 500;
 const LATEST = 12;
 const LOOK_MS = 3000;
+const TROUBLE_MS = 5000;
+const TROUBLES = 20; // chunks looked at for that: what troubles one mostly troubles all
 
 /** The first tab of a job. */
 export function showOverview(body, { jobId, progress, signal }) {
@@ -48,7 +50,9 @@ export function showOverview(body, { jobId, progress, signal }) {
   const mix = h("div", {});
   const licences = h("div", {});
   const latest = h("div", {});
+  const trouble = h("div", { role: "status" });
   body.replaceChildren(
+    trouble,
     h(
       "div",
       { class: "columns" },
@@ -74,6 +78,7 @@ export function showOverview(body, { jobId, progress, signal }) {
   );
   const gallery = thumbnails(latest, signal);
   let looked = 0;
+  let wasOver = TERMINAL.has(progress().status);
   let counted = "";
 
   function update(now) {
@@ -88,6 +93,8 @@ export function showOverview(body, { jobId, progress, signal }) {
       mix.replaceChildren(...errorMix(counts));
     }
     const over = TERMINAL.has(now.status);
+    if (over && !wasOver) again();
+    wasOver = over;
     if (over || Date.now() - looked > LOOK_MS) {
       looked = Date.now();
       look(now, over).catch(() => {});
@@ -114,6 +121,27 @@ export function showOverview(body, { jobId, progress, signal }) {
     if (parts.length) mix.append(h("p", { class: "dim codes" }, `HTTP: ${parts.join(", ")}${page.next_cursor ? ` (of the first ${SAMPLE})` : ""}`));
   }
 
+  /** Why chunks are tried again or have failed: a job that stands still says why. */
+  async function lookForTrouble() {
+    const pages = await Promise.all(["processing", "failed"].map((status) => api.get(`/v1/jobs/${jobId}/chunks`, { status, limit: TROUBLES }, signal)));
+    const reasons = new Map();
+    for (const chunk of pages.flatMap((page) => page.items)) {
+      if (!chunk.error_message || chunk.error_message === "cancelled" || reasons.has(chunk.error_message)) continue;
+      reasons.set(chunk.error_message, `Chunk ${count(chunk.index)} ${chunk.status === "failed" ? "failed" : "is tried again"}: ${chunk.error_message}`);
+    }
+    const texts = progress().status === "completed" ? [] : [...reasons.values()]; // then it did no harm
+    if (texts.join("\n") === troubled) return;
+    troubled = texts.join("\n");
+    trouble.replaceChildren(...(texts.length
+      ? [h("div", { class: "banner trouble" }, texts.map((text) => h("p", {}, text)), h("p", {}, h("a", { href: `#/jobs/${jobId}/chunks` }, "See what was tried")))]
+      : []));
+  }
+
+  let troubled = "";
+  const again = () => lookForTrouble().catch(() => {});
+  const timer = setInterval(() => { if (!document.hidden && !TERMINAL.has(progress().status)) again(); }, TROUBLE_MS);
+  signal.addEventListener("abort", () => clearInterval(timer));
+  again();
   update(progress());
   return { update };
 }
