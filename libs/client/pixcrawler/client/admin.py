@@ -9,12 +9,13 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.client import output
-from pixcrawler.client.connection import bootstrap_servers, database_url
+from pixcrawler.client.connection import database_url, kafka
 from pixcrawler.client.errors import FAILED, USAGE, CommandError
 from pixcrawler.common import admin, keys, topics
 from pixcrawler.common.admin import Tailed
 from pixcrawler.common.db import migrate
 from pixcrawler.common.db.engine import connect
+from pixcrawler.common.kafka import Servers
 
 T = TypeVar("T")
 Start = Literal["beginning", "end"] | int | datetime
@@ -112,7 +113,7 @@ def topics_tail(
 ) -> int:
     """The records of a topic."""
     begin = parse_start(start)
-    servers = bootstrap_servers()
+    servers = kafka()
 
     async def show() -> None:
         shown = 0
@@ -250,8 +251,8 @@ def _value(record: Tailed) -> Any:
         return record.value.decode("utf-8", "replace")
 
 
-def _kafka(ask: Callable[[str], Coroutine[Any, Any, T]]) -> T:
-    return _run(ask(bootstrap_servers()))
+def _kafka(ask: Callable[[Servers], Coroutine[Any, Any, T]]) -> T:
+    return _run(ask(kafka()))
 
 
 def _database(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:

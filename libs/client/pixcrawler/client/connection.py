@@ -4,13 +4,21 @@ What is set in the environment wins; else the standalone mode that runs in the d
 """
 
 import os
+from typing import TypeVar
+
+from pydantic_settings import BaseSettings
 
 from pixcrawler.client import discovery, output
 from pixcrawler.client.api import BRIEF_PATIENCE_S, PATIENCE_S, Api
 from pixcrawler.client.discovery import NOTHING_RUNS, STARTING
 from pixcrawler.client.discovery import data_dir as data_dir  # noqa: PLC0414 - for others
 from pixcrawler.client.errors import CommandError
+from pixcrawler.common.errors import SettingsError
+from pixcrawler.common.kafka import Servers
+from pixcrawler.common.settings import DatabaseAccess, KafkaAccess, load
 from pixcrawler.standalone import Status, status
+
+S = TypeVar("S", bound=BaseSettings)
 
 
 def standalone() -> Status | None:
@@ -46,20 +54,29 @@ def open_api(url: str, key: str, *, patience_s: float = PATIENCE_S) -> Api:
     return Api(url, key, patience_s=patience_s, on_away=output.note)
 
 
-def bootstrap_servers() -> str:
-    """Kafka's addresses."""
-    return _address("PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS", "kafka_bootstrap_servers")
+def kafka() -> Servers:
+    """Kafka's addresses, and what it wants to know of us."""
+    if os.environ.get("PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS"):
+        return _told(KafkaAccess).kafka
+    return _running("PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS", "kafka_bootstrap_servers")
 
 
 def database_url() -> str:
     """The database's address, as a role that may change the schema."""
-    return _address("PIXCRAWLER_DATABASE_URL", "database_url")
+    if os.environ.get("PIXCRAWLER_DATABASE_URL"):
+        return _told(DatabaseAccess).database
+    return _running("PIXCRAWLER_DATABASE_URL", "database_url")
 
 
-def _address(variable: str, field: str) -> str:
-    named = os.environ.get(variable)
-    if named:
-        return named
+def _told(model: type[S]) -> S:
+    """What the environment says, in one line where it is wrong."""
+    try:
+        return load(model)
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+
+
+def _running(variable: str, field: str) -> str:
     running = standalone()
     if running is None:
         raise CommandError(NOTHING_RUNS.format(variable=variable))

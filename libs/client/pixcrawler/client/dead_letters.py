@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from aiokafka.errors import KafkaError
 
 from pixcrawler.client import output
-from pixcrawler.client.connection import bootstrap_servers
+from pixcrawler.client.connection import kafka
 from pixcrawler.client.errors import DONE, FAILED, CommandError
 from pixcrawler.common import letters
 from pixcrawler.common.dlq import State
@@ -32,7 +32,7 @@ _ID_OF_A_JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-\d{5,})?"
 
 def list_letters(stage: Stage, state: State | None, *, json: bool) -> int:
     """One line for each letter."""
-    servers = bootstrap_servers()
+    servers = kafka()
 
     async def show() -> None:
         rows = []
@@ -51,7 +51,7 @@ def list_letters(stage: Stage, state: State | None, *, json: bool) -> int:
 
 def show_letters(stage: Stage, ids: Collection[str], state: State | None, *, json: bool) -> int:
     """Whole letters, one after the other."""
-    servers = bootstrap_servers()
+    servers = kafka()
 
     async def show() -> set[str]:
         shown = set()
@@ -72,7 +72,7 @@ def show_letters(stage: Stage, ids: Collection[str], state: State | None, *, jso
 
 def replay(stage: Stage, ids: Collection[str], *, json: bool) -> int:
     """Publish the records again: these, or all that are open."""
-    servers = bootstrap_servers()
+    servers = kafka()
     failed: list[dict[str, str]] = []
 
     async def publish() -> list[str]:
@@ -101,7 +101,7 @@ def replay(stage: Stage, ids: Collection[str], *, json: bool) -> int:
 
 def discard(stage: Stage, ids: Collection[str], *, json: bool) -> int:
     """Mark letters as not worth another look: these, or all that are open."""
-    servers = bootstrap_servers()
+    servers = kafka()
 
     async def mark() -> list[str]:
         discarded = []

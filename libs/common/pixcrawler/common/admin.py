@@ -20,6 +20,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from pixcrawler.common import events, topics
 from pixcrawler.common.errors import PixCrawlerError, Poison
 from pixcrawler.common.events import Event, Headers
+from pixcrawler.common.kafka import Servers, options
 from pixcrawler.common.topics import Topic
 
 TIMEOUT_S = 30.0
@@ -91,7 +92,7 @@ def configs_of(topic: Topic) -> dict[str, str]:
 
 
 async def apply_topics(
-    bootstrap_servers: str,
+    bootstrap_servers: Servers,
     partitions: int = 12,
     replication: int = 1,
     *,
@@ -103,7 +104,7 @@ async def apply_topics(
     More partitions than wanted are fine: somebody scaled out.
 
     Args:
-        bootstrap_servers: `host:port`, comma-separated.
+        bootstrap_servers: `host:port`, comma-separated, or a cluster.
         partitions: Of the topics that are keyed by job or chunk.
         replication: Replicas of every topic.
         alter: Make different topics as they should be instead of raising.
@@ -131,7 +132,7 @@ async def apply_topics(
     return Applied(created, altered, same)
 
 
-async def drift(bootstrap_servers: str, partitions: int = 12) -> tuple[str, ...]:
+async def drift(bootstrap_servers: Servers, partitions: int = 12) -> tuple[str, ...]:
     """Differences between the registry and the cluster, one line each; changes nothing."""
     registry = topics.registry(partitions)
     async with _admin(bootstrap_servers) as admin:
@@ -143,7 +144,7 @@ async def drift(bootstrap_servers: str, partitions: int = 12) -> tuple[str, ...]
     )
 
 
-async def list_topics(bootstrap_servers: str) -> tuple[str, ...]:
+async def list_topics(bootstrap_servers: Servers) -> tuple[str, ...]:
     """Names of all topics that are not Kafka's own, sorted."""
     async with _admin(bootstrap_servers) as admin:
         names: list[str] = await admin.list_topics()
@@ -151,7 +152,7 @@ async def list_topics(bootstrap_servers: str) -> tuple[str, ...]:
 
 
 async def describe_topics(
-    bootstrap_servers: str, names: Iterable[str] | None = None
+    bootstrap_servers: Servers, names: Iterable[str] | None = None
 ) -> tuple[TopicState, ...]:
     """The state of these topics (those of the registry if not given) that exist."""
     chosen = list(names) if names is not None else [topic.name for topic in topics.registry()]
@@ -159,7 +160,7 @@ async def describe_topics(
         return await _describe(admin, chosen)
 
 
-async def lag(bootstrap_servers: str, groups: Iterable[str] = topics.GROUPS) -> tuple[Lag, ...]:
+async def lag(bootstrap_servers: Servers, groups: Iterable[str] = topics.GROUPS) -> tuple[Lag, ...]:
     """How far the groups are behind, per partition that they read, sorted."""
     reads = {group: topics.read_by(group) for group in sorted(groups)}
     async with _admin(bootstrap_servers) as admin, _reader(bootstrap_servers) as reader:
@@ -167,14 +168,16 @@ async def lag(bootstrap_servers: str, groups: Iterable[str] = topics.GROUPS) -> 
     return tuple(lag for lags in found for lag in lags)
 
 
-async def lag_of_group(bootstrap_servers: str, group: str, names: Sequence[str]) -> tuple[Lag, ...]:
+async def lag_of_group(
+    bootstrap_servers: Servers, group: str, names: Sequence[str]
+) -> tuple[Lag, ...]:
     """The same for any group and any topics."""
     async with _admin(bootstrap_servers) as admin, _reader(bootstrap_servers) as reader:
         return await _lags(admin, reader, group, names)
 
 
 async def tail(
-    bootstrap_servers: str,
+    bootstrap_servers: Servers,
     topic: str,
     *,
     start: Literal["beginning", "end"] | int | datetime = "beginning",
@@ -185,7 +188,7 @@ async def tail(
     """The records of a topic, decoded, from a point on.
 
     Args:
-        bootstrap_servers: `host:port`, comma-separated.
+        bootstrap_servers: `host:port`, comma-separated, or a cluster.
         topic: Its name; dead letters and topics of others work too.
         start: `beginning`, `end`, an offset (of every partition), or a time.
         job_id: Only records about this job.
@@ -219,9 +222,9 @@ async def tail(
 
 
 @asynccontextmanager
-async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _admin(bootstrap_servers: Servers) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=bootstrap_servers.split(","), request_timeout_ms=round(TIMEOUT_S * 1000)
+        **options(bootstrap_servers), request_timeout_ms=round(TIMEOUT_S * 1000)
     )
     try:
         await admin.start()
@@ -231,10 +234,10 @@ async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 @asynccontextmanager
-async def _reader(bootstrap_servers: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def _reader(bootstrap_servers: Servers) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer without a group."""
     reader = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers.split(","),
+        **options(bootstrap_servers),
         auto_offset_reset="earliest",
         enable_auto_commit=False,
     )

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
+from pixcrawler.common.kafka import Servers, options
+
 ASK_S = 10.0
 _FETCH_BYTES = 64 * 1024
 """Of a partition at a time: one record is wanted, and a batch is seldom larger."""
@@ -20,11 +22,11 @@ class Backlog:
     """Asks where partitions end, and when a record was written.
 
     Args:
-        bootstrap_servers: `host:port`, comma-separated.
+        bootstrap_servers: `host:port`, comma-separated, or a cluster.
         client_id: As the broker's logs name it.
     """
 
-    def __init__(self, bootstrap_servers: str, client_id: str) -> None:
+    def __init__(self, bootstrap_servers: Servers, client_id: str) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._client_id = client_id
         self._reader: AIOKafkaConsumer | None = None
@@ -80,7 +82,7 @@ class Backlog:
     async def _connected(self) -> AIOKafkaConsumer:
         if self._reader is None:
             reader = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap_servers.split(","),
+                **options(self._bootstrap_servers),
                 client_id=self._client_id,
                 auto_offset_reset="earliest",
                 enable_auto_commit=False,

@@ -22,6 +22,7 @@ from pixcrawler.common.context import RecordRef
 from pixcrawler.common.dlq import Mark, Provenance, State
 from pixcrawler.common.errors import PixCrawlerError
 from pixcrawler.common.events import Headers, Record
+from pixcrawler.common.kafka import Servers, options
 
 LARGEST_RECORD = 64 * 1024 * 1024
 """Bytes of a record that is replayed; whether it is too large is for the broker to say."""
@@ -99,7 +100,7 @@ class Letter:
     provenance: Provenance
 
 
-async def standings(bootstrap_servers: str, stage: str) -> Mapping[str, Standing]:
+async def standings(bootstrap_servers: Servers, stage: str) -> Mapping[str, Standing]:
     """The state of every id.
 
     Raises:
@@ -115,7 +116,7 @@ async def standings(bootstrap_servers: str, stage: str) -> Mapping[str, Standing
 
 
 async def read(
-    bootstrap_servers: str,
+    bootstrap_servers: Servers,
     stage: str,
     *,
     ids: Collection[str] = (),
@@ -124,7 +125,7 @@ async def read(
     """The last letter of each id, in the order of their writing.
 
     Args:
-        bootstrap_servers: `host:port`, comma-separated.
+        bootstrap_servers: `host:port`, comma-separated, or a cluster.
         stage: Whose dead letters.
         ids: Only these; all if none are given.
         state: Only letters in this state.
@@ -156,7 +157,7 @@ class Desk:
     """Where letters are replayed and discarded; `open_desk` makes one.
 
     Args:
-        bootstrap_servers: `host:port`, comma-separated.
+        bootstrap_servers: `host:port`, comma-separated, or a cluster.
         stage: Whose letters.
         producer: Started.
         there: The topics of the cluster.
@@ -164,7 +165,7 @@ class Desk:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        bootstrap_servers: Servers,
         stage: str,
         producer: AIOKafkaProducer,
         there: Collection[str],
@@ -216,14 +217,14 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(bootstrap_servers: str, stage: str) -> AsyncIterator[Desk]:
+async def open_desk(bootstrap_servers: Servers, stage: str) -> AsyncIterator[Desk]:
     """A desk for a stage's letters.
 
     Raises:
         KafkaError: the cluster cannot be reached.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers.split(","),
+        **options(bootstrap_servers),
         enable_idempotence=True,
         acks="all",
         max_request_size=LARGEST_RECORD,
@@ -260,12 +261,12 @@ def _provenance(record: Tailed) -> Provenance:
 
 
 async def _original(
-    bootstrap_servers: str, said: Provenance
+    bootstrap_servers: Servers, said: Provenance
 ) -> tuple[bytes | None, bytes | None, Headers]:
     """Key, value and headers of the record, from where it stands."""
     partition = TopicPartition(said.topic, said.partition)
     reader = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers.split(","),
+        **options(bootstrap_servers),
         auto_offset_reset="none",
         enable_auto_commit=False,
     )

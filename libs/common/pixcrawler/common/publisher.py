@@ -14,6 +14,7 @@ from aiokafka.errors import (
 from pixcrawler.common import events, failpoints, logs, telemetry
 from pixcrawler.common.errors import Fatal, Retry
 from pixcrawler.common.events import Event, Record
+from pixcrawler.common.kafka import Servers, options
 from pixcrawler.common.watchdog import Watchdog
 
 log = logs.get(__name__)
@@ -29,7 +30,7 @@ class Publisher:
     """Publishes events of one program.
 
     Args:
-        bootstrap_servers: `host:port`, comma-separated.
+        bootstrap_servers: `host:port`, comma-separated, or a cluster.
         source: `ce_source` of everything that is published here, such as `/downloader/<worker>`.
         watchdog: Asked before each publication, if given.
         timeout_s: How long an acknowledgement may take.
@@ -37,7 +38,7 @@ class Publisher:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        bootstrap_servers: Servers,
         *,
         source: str,
         watchdog: Watchdog | None = None,
@@ -59,7 +60,7 @@ class Publisher:
         if self._producer is not None:
             return
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap_servers.split(","),
+            **options(self._bootstrap_servers),
             client_id=self.source.strip("/").replace("/", "-"),
             enable_idempotence=True,
             acks="all",

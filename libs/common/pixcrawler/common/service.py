@@ -94,7 +94,7 @@ class Runtime:
     def engine(self) -> AsyncEngine:
         """Connections to the database."""
         application = f"pixcrawler-{self.name}"
-        return connect(self.settings.database_url, application=application)
+        return connect(self.settings.database, application=application)
 
     @cached_property
     def blobs(self) -> BlobStore:
@@ -112,9 +112,7 @@ class Runtime:
     @cached_property
     def publisher(self) -> Publisher:
         """The producer; `main` starts it before anything runs."""
-        return Publisher(
-            self.settings.kafka_bootstrap_servers, source=self.source, watchdog=self.watchdog
-        )
+        return Publisher(self.settings.kafka, source=self.source, watchdog=self.watchdog)
 
     def stage(
         self,
@@ -136,7 +134,7 @@ class Runtime:
         return Stage(
             self.name,
             routes,
-            bootstrap_servers=settings.kafka_bootstrap_servers,
+            bootstrap_servers=settings.kafka,
             worker=self.worker,
             publisher=self.publisher,
             engine=self.engine if watch_jobs else None,

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import platformdirs
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
+from pixcrawler.common.db.address import tls_of
 from pixcrawler.common.errors import SettingsError
+from pixcrawler.common.kafka import Cluster, SaslMechanism, SecurityProtocol
 from pixcrawler.common.limits import DRAIN_S, Limits
 
 
@@ -38,15 +42,87 @@ Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeVali
 """Comma-separated networks, such as `127.0.0.1/32,10.0.0.0/8`."""
 
 
-class ServiceSettings(BaseSettings):
-    """What every service can be told."""
+class KafkaAccess(BaseSettings):
+    """How to reach Kafka."""
 
     model_config = SettingsConfigDict(env_prefix="PIXCRAWLER_", extra="ignore", frozen=True)
 
     kafka_bootstrap_servers: str = "localhost:9092"
     """`host:port`, comma-separated."""
+    kafka_security_protocol: SecurityProtocol = "PLAINTEXT"
+    """`SSL` and `SASL_SSL` speak TLS; the two with `SASL` say who they are."""
+    kafka_sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
+    """How the password is proved; `PLAIN` sends it as it is."""
+    kafka_username: str = Field(default="", validate_default=True)
+    """The user, where the protocol has `SASL`."""
+    kafka_password: str = Field(default="", validate_default=True, repr=False)
+    """Its password."""
+    kafka_ca_file: Path | None = None
+    """PEM file of the authorities that sign the brokers' certificates; the system's own if not set.
+    It is read whenever a client connects for the first time, so a new one needs a restart."""
+
+    @field_validator("kafka_username", "kafka_password")
+    @classmethod
+    def _complete(cls, value: str, info: ValidationInfo) -> str:
+        protocol = info.data.get("kafka_security_protocol", "")
+        if protocol.startswith("SASL") and not value:
+            raise ValueError(f"{protocol} needs it")
+        return value
+
+    @field_validator("kafka_ca_file", mode="before")
+    @classmethod
+    def _readable(cls, value: object) -> object:
+        if not value:  # set, and empty: as if it were not set
+            return None
+        if not Path(str(value)).is_file():
+            raise ValueError(f"there is no file {value}")
+        return value
+
+    @property
+    def kafka(self) -> Cluster:
+        """The cluster, as every client takes it."""
+        return Cluster(
+            self.kafka_bootstrap_servers,
+            self.kafka_security_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_username,
+            self.kafka_password,
+            self.kafka_ca_file,
+        )
+
+
+class DatabaseAccess(BaseSettings):
+    """How to reach PostgreSQL."""
+
+    model_config = SettingsConfigDict(env_prefix="PIXCRAWLER_", extra="ignore", frozen=True)
+
     database_url: str = Field(min_length=1)
-    """`postgresql+asyncpg://user:password@host:port/name`; no default: nothing works without."""
+    """`postgresql+asyncpg://user:password@host:port/name`; no default: nothing works without.
+    `?sslmode=verify-full&sslrootcert=<file>` asks for TLS, as libpq spells it."""
+    database_password: str = Field(default="", repr=False)
+    """The password, where it does not stand in the URL: a secret of its own, of any characters."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        try:
+            tls_of(make_url(value))
+        except (ArgumentError, OSError, ValueError) as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @property
+    def database(self) -> str:
+        """The URL with the password in it."""
+        if not self.database_password:
+            return self.database_url
+        url = make_url(self.database_url).set(password=self.database_password)
+        return url.render_as_string(hide_password=False)
+
+
+class ServiceSettings(KafkaAccess, DatabaseAccess):
+    """What every service can be told."""
+
     blob_url: str = ""
     """`file://<folder>` or `azure://<container>`; see `effective_blob_url` for the default."""
     azure_storage_connection_string: str = Field(

@@ -41,6 +41,7 @@ from pixcrawler.common.errors import Fatal, GiveUp, Poison, Stopped
 from pixcrawler.common.events import Event
 from pixcrawler.common.ids import task_id
 from pixcrawler.common.jobwatch import DatabaseWatch, JobWatch, NoWatch
+from pixcrawler.common.kafka import Servers, options
 from pixcrawler.common.limits import DRAIN_S, Limits
 from pixcrawler.common.offsets import Offsets, Token
 from pixcrawler.common.publisher import TOO_LARGE, Publisher
@@ -82,7 +83,7 @@ class Stage:
     Args:
         name: The stage, such as `downloader`; also the consumer group unless `group` is given.
         routes: What is read and by whom.
-        bootstrap_servers: `host:port`, comma-separated.
+        bootstrap_servers: `host:port`, comma-separated, or a cluster.
         worker: This replica's name.
         publisher: Started and stopped by whoever made it.
         engine: Where to ask whether jobs are wanted; None: all of them are.
@@ -102,7 +103,7 @@ class Stage:
         name: str,
         routes: Sequence[Route[Any]],
         *,
-        bootstrap_servers: str,
+        bootstrap_servers: Servers,
         worker: str,
         publisher: Publisher,
         engine: AsyncEngine | None,
@@ -225,7 +226,7 @@ class Stage:
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers.split(","),
+            **options(self._bootstrap_servers),
             client_id=f"{self.name}-{self.worker}",
             group_id=self.group,
             enable_auto_commit=False,

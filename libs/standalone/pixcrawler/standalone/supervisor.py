@@ -244,7 +244,13 @@ class Supervisor:
         replicas = []
         for name, program in self.options.replicas():
             port = kept.service_ports[name]
-            environment = dict(self._environment) | {
+            # How another cluster is reached says nothing about ours.
+            inherited = {
+                name: value
+                for name, value in self._environment.items()
+                if not name.startswith(("PIXCRAWLER_KAFKA_", "PIXCRAWLER_DATABASE_"))
+            }
+            environment = inherited | {
                 "PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
                 "PIXCRAWLER_DATA_DIR": os.fspath(self.paths.data_dir),
                 "PIXCRAWLER_HTTP_PORT": str(port),

@@ -19,7 +19,7 @@ from pixcrawler.common.stage import Route
 async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
     """The web server, live progress, the relay of events, webhooks, the end of tombstones."""
     relay = Relay(runtime.engine, runtime.publisher)
-    feed = Feed(settings.kafka_bootstrap_servers, client_id=f"api-{runtime.worker}")
+    feed = Feed(settings.kafka, client_id=f"api-{runtime.worker}")
     parts = make_parts(
         settings,
         runtime.engine,

@@ -20,6 +20,7 @@ from aiokafka.structs import ConsumerRecord
 from pixcrawler.common import events, logs, topics
 from pixcrawler.common.errors import Poison
 from pixcrawler.common.events import JobProgress
+from pixcrawler.common.kafka import Servers, options
 
 log = logs.get(__name__)
 
@@ -74,14 +75,14 @@ class Feed:
     """Reads `job.progress` and tells the watchers.
 
     Args:
-        bootstrap_servers: `host:port`, comma-separated.
+        bootstrap_servers: `host:port`, comma-separated, or a cluster.
         client_id: As brokers know this replica.
     """
 
     name = "feed"
 
-    def __init__(self, bootstrap_servers: str, *, client_id: str) -> None:
-        self._bootstrap_servers = bootstrap_servers.split(",")
+    def __init__(self, bootstrap_servers: Servers, *, client_id: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
         self._client_id = client_id
         self._watchers: defaultdict[str, set[Watcher]] = defaultdict(set)
         self._stopping = asyncio.Event()
@@ -133,7 +134,7 @@ class Feed:
     async def _read(self) -> None:
         consumer = AIOKafkaConsumer(
             topics.JOB_PROGRESS,
-            bootstrap_servers=self._bootstrap_servers,
+            **options(self._bootstrap_servers),
             client_id=self._client_id,
             group_id=None,
             enable_auto_commit=False,

@@ -100,5 +100,5 @@ class Settings(ResourceSettings, ServiceSettings):
     @property
     def link_key(self) -> bytes:
         """The key that signs links."""
-        secret = self.api_link_secret or self.database_url
+        secret = self.api_link_secret or self.database
         return hashlib.sha256(b"pixcrawler links\0" + secret.encode()).digest()

@@ -12,11 +12,14 @@ import asyncio
 from typing import Any
 
 import faust
+from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import StreamT
+from faust.types.auth import CredentialsT
 
 from pixcrawler.common import dlq, logs, metrics, topics
 from pixcrawler.common.context import RecordRef
 from pixcrawler.common.events import Headers
+from pixcrawler.common.kafka import Cluster
 from pixcrawler.tracker import handler
 from pixcrawler.tracker.rewind import RewindingTransport
 from pixcrawler.tracker.settings import Settings
@@ -124,6 +127,7 @@ def _app(settings: Settings) -> faust.App:
     app = faust.App(
         APP_ID,
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
+        broker_credentials=_credentials(settings.kafka),
         store="memory://",
         processing_guarantee="at_least_once",
         stream_wait_empty=True,
@@ -143,6 +147,19 @@ def _app(settings: Settings) -> faust.App:
     )
     app.transport = RewindingTransport(app.conf.broker_consumer, app=app, loop=app.loop)
     return app
+
+
+def _credentials(kafka: Cluster) -> CredentialsT | None:
+    """The cluster's wishes as Faust takes them."""
+    tls = kafka.tls()
+    if kafka.wants_user:
+        return SASLCredentials(
+            username=kafka.username,
+            password=kafka.password,
+            mechanism=kafka.sasl_mechanism,
+            ssl_context=tls,
+        )
+    return None if tls is None else SSLCredentials(tls)
 
 
 def _headers(headers: Any) -> Headers:

@@ -11,18 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from pixcrawler.common import failpoints
+from pixcrawler.common.db.address import arguments
 
 
 def connect(url: str, *, pool_size: int = 5, application: str = "pixcrawler") -> AsyncEngine:
     """An engine; it connects when it is first used.
 
     Args:
-        url: `postgresql+asyncpg://…`.
+        url: `postgresql+asyncpg://…`, with `sslmode` and `sslrootcert` where TLS is wanted.
         pool_size: Connections at most.
         application: Shown in `pg_stat_activity`.
     """
+    address, tls = arguments(url)
     return create_async_engine(
-        url,
+        address,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
         max_overflow=0,
@@ -35,6 +37,7 @@ def connect(url: str, *, pool_size: int = 5, application: str = "pixcrawler") ->
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": lambda: "",
             "server_settings": {"application_name": application},
+            **tls,
         },
     )
 

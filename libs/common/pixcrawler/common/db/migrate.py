@@ -10,11 +10,13 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from pixcrawler.common.db import locks
+from pixcrawler.common.db.address import arguments
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -47,6 +49,13 @@ async def current(url: str) -> str | None:
         await engine.dispose()
 
 
+def older_revisions() -> frozenset[str]:
+    """The revisions that this program knows and that come before its latest."""
+    scripts = ScriptDirectory.from_config(config())
+    head = scripts.get_current_head()
+    return frozenset(s.revision for s in scripts.walk_revisions() if s.revision != head)
+
+
 def config(connection: Connection | None = None) -> Config:
     """Alembic's configuration; `connection` is the one to migrate on."""
     settings = Config(attributes={"connection": connection})
@@ -65,8 +74,9 @@ def _current(connection: Connection) -> str | None:
 
 def _engine(url: str) -> AsyncEngine:
     # Unlike `engine.connect`: no limit on a statement's time, since building an index takes long.
+    address, tls = arguments(url)
     return create_async_engine(
-        url,
+        address,
         poolclass=NullPool,
         connect_args={
             "timeout": 10,
@@ -74,5 +84,6 @@ def _engine(url: str) -> AsyncEngine:
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": lambda: "",
             "server_settings": {"application_name": "pixcrawler-migrate"},
+            **tls,
         },
     )
