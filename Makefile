@@ -9,7 +9,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint unit test browser demo up bench chaos
+.PHONY: help setup lock lint unit test browser demo up manifests bench chaos
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,7 +37,7 @@ lock: | $(if $(findstring $(VENV)-uv,$(UV)),$(VENV)-uv/bin/uv) ## requirements.l
 lint: $(READY) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy libs services tests demo bench
+	@$(VENV)/bin/mypy libs services tests demo bench deploy
 	@$(VENV)/bin/lint-imports
 
 demo: $(READY) ## the main job on real photographs, compared with the truth
@@ -45,6 +45,9 @@ demo: $(READY) ## the main job on real photographs, compared with the truth
 
 up: $(READY) ## standalone mode until Ctrl-C
 	@$(VENV)/bin/pixcrawler up
+
+manifests: $(READY) ## deploy/k8s rendered and checked, against schemas and the code
+	@$(VENV)/bin/python -m deploy check
 
 bench: $(READY) ## the benchmarks, side by side with their references
 	@for each in bench/[a-z]*.py; do name=$$(basename $$each .py); echo "== $$name"; $(VENV)/bin/python -m bench.$$name || exit 1; done
