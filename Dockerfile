@@ -54,6 +54,6 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-m", "pixcrawler.common.health"]
+    CMD ["python", "-m", "pixcrawler.common.probe"]
 # The program itself is process 1, so SIGTERM reaches it: it drains and exits 0.
 ENTRYPOINT ["service"]

@@ -1,5 +1,9 @@
 """Health over HTTP, on a real port."""
 
+import asyncio
+import os
+import sys
+
 import aiohttp
 
 from pixcrawler.common.health import Health, HealthServer
@@ -45,3 +49,29 @@ async def test_metrics_are_prometheus_text() -> None:
     status, body = await get(server, "/metrics")
     assert (status, "# TYPE" in body) == (200, True)
     await server.stop()
+
+
+async def test_a_container_asks_by_a_program() -> None:
+    """It exits 0 while every loop advances; else 1, and says why, also when nothing answers."""
+
+    async def asked() -> tuple[int | None, str]:
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pixcrawler.common.probe",
+            env={**os.environ, "PIXCRAWLER_HTTP_PORT": str(server.port)},
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, said = await program.communicate()
+        return program.returncode, said.decode()
+
+    advancing = True
+    health = Health()
+    health.alive_if("stage", lambda: advancing)
+    server = HealthServer(health, "127.0.0.1", 0)
+    await server.start()
+    assert await asked() == (0, "")
+    advancing = False
+    code, said = await asked()
+    assert (code, "did not advance" in said) == (1, True)
+    await server.stop()
+    code, said = await asked()
+    assert (code, "refused" in said) == (1, True)

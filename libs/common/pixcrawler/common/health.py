@@ -2,15 +2,11 @@
 
 Alive is a program whose loops advanced lately, not a port that answers; ready is one that reaches
 what it needs. `Health` is the state, shared by every program; `HealthServer` shows it where the
-program has no web server of its own. `python -m pixcrawler.common.health` asks whether the program
-that runs beside it is alive: a container's health check needs nothing but Python.
+program has no web server of its own.
 """
 
 import asyncio
-import http.client
 import json
-import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
@@ -142,21 +138,3 @@ class HealthServer:
 def _answer(status: int, problems: Mapping[str, str]) -> web.Response:
     body = {"status": "ok" if status == 200 else "unavailable", "problems": dict(problems)}  # noqa: PLR2004 - HTTP
     return web.Response(status=status, text=json.dumps(body), content_type="application/json")
-
-
-def probe(port: int, path: str = "/healthz", timeout_s: float = 4.0) -> str:
-    """Why the program on this port is not well; empty if it is."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read(1000).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        return str(error) or repr(error)
-    finally:
-        connection.close()
-    return "" if answer.status == 200 else body  # noqa: PLR2004 - HTTP
-
-
-if __name__ == "__main__":
-    sys.exit(probe(int(os.environ["PIXCRAWLER_HTTP_PORT"])))
