@@ -135,10 +135,20 @@ async def test_starting_a_job(served: Served, tab: Tab) -> None:
     await page.get_by_text("Options").press("Enter")
     await page.get_by_label("Shortest side, in pixels").fill("256")
     await page.get_by_label("Near-duplicates").select_option("off")
+    await expect(page.get_by_label("Resize to")).to_be_hidden()
+    await expect(page.get_by_label("Quality")).to_be_hidden()
+    await page.get_by_label("Size of the images").select_option("center_crop")
+    await page.get_by_label("Resize to").fill("9999")
+    await page.get_by_label("Format of the images").select_option("jpeg")
+    await page.get_by_label("Quality").fill("80")
     await page.get_by_label("My own list of URLs").check()
     await page.get_by_label("Or the URLs themselves").fill("https://example.org/a.jpg\n")
     await tab.looks_right("new-wrong")
     await number.fill("700")
+    await page.get_by_role("button", name="Start the job").click()
+    await expect(page.locator("#image_size-error")).to_contain_text("8192")
+    await expect(page.get_by_label("Resize to")).to_be_focused()
+    await page.get_by_label("Resize to").fill("320")
     await page.get_by_role("button", name="Start the job").dblclick()
     await expect(page).to_have_url(re.compile(r"#/jobs/[0-9a-f-]{36}$"))
     await expect(page.get_by_role("heading", level=1)).to_contain_text("red panda, lighthouse")
@@ -146,7 +156,10 @@ async def test_starting_a_job(served: Served, tab: Tab) -> None:
     assert len(jobs) == 1
     assert (jobs[0]["keywords"], jobs[0]["max_images"]) == (["red panda", "lighthouse"], 700)
     assert sorted(jobs[0]["sources"]) == ["commons", "openverse", "urls"]
-    assert (jobs[0]["options"]["min_size"], jobs[0]["options"]["near_duplicates"]) == (256, None)
+    options = jobs[0]["options"]
+    assert (options["min_size"], options["near_duplicates"]) == (256, None)
+    assert (options["resize_mode"], options["image_size"]) == ("center_crop", 320)
+    assert (options["image_format"], options["quality"], options["upright"]) == ("jpeg", 80, False)
 
 
 async def test_a_key_that_may_only_read(served: Served, tab: Tab) -> None:

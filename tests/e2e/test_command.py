@@ -18,6 +18,7 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from pixcrawler.client.__main__ import main
 from pixcrawler.common import topics
@@ -196,7 +197,7 @@ def test_a_list_of_urls(system: System, small_web: Site, tmp_path: Path) -> None
 
 def test_a_list_with_captions_and_licences(system: System, small_web: Site, tmp_path: Path) -> None:
     """`--urls list.parquet`: what it says of an image stands beside the image, in every file; rows
-    that cannot be used are told."""
+    that cannot be used are told. The images are squares, as they were asked for."""
     good = [url for url, true in small_web.truth.items() if true.kind == "photo"][:15]
     rows = [(url, f"caption {n}", "CC BY 4.0", f"artist {n}") for n, url in enumerate(good)]
     given = [*rows, ("nope", "", "", ""), (good[0], "again", "", "")]
@@ -204,8 +205,10 @@ def test_a_list_with_captions_and_licences(system: System, small_web: Site, tmp_
     table = pa.table(dict(zip(columns, zip(*given, strict=True), strict=True)))
     pq.write_table(table, tmp_path / "list.parquet")
     folder = tmp_path / "set"
+    squares = ("--resize-mode", "center_crop", "--image-size", 64, "--image-format", "webp")
+    told = system.command_environment()
     done = program(
-        system.command_environment(), "run", "--urls", tmp_path / "list.parquet", "-o", folder
+        told, "run", "--urls", tmp_path / "list.parquet", *squares, "--upright", "-o", folder
     )
     assert done.code == 0, done.notes
     assert "list.parquet: 16 URLs, 1 of them again" in done.notes
@@ -217,10 +220,20 @@ def test_a_list_with_captions_and_licences(system: System, small_web: Site, tmp_
     (archive,) = folder.glob("chunk_*.zip")
     with zipfile.ZipFile(archive) as opened:
         said = [json.loads(line) for line in opened.read("metadata.jsonl").splitlines()]
+        for line in said:
+            with Image.open(opened.open(line["file_name"])) as image:
+                assert (image.size, image.format) == ((64, 64), "WEBP")
+    assert {r["url"]: r["original_sha256"] for r in said} == {
+        url: small_web.truth[url].sha256 for url in good
+    }
     assert {(r["url"], r["title"], r["creator"], r["license"]) for r in said} == wanted
     with (folder / "LICENSES.csv").open(newline="") as file:
         licences = list(csv.DictReader(file))
     assert {(r["url"], r["title"], r["creator"], r["license"]) for r in licences} == wanted
+    job = done.documents[-1]["job_id"]
+    shown = list(system.api.pages(f"/v1/jobs/{job}/images"))
+    assert {r["sha256"] for r in shown} == {r["sha256"] for r in stored}
+    checks.nothing_left(system, job)
     listed = system.api.get("/v1/url-lists")["items"][0]
     system.api.delete(f"/v1/url-lists/{listed['id']}")
 

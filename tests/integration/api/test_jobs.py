@@ -43,6 +43,12 @@ async def test_create(world: World) -> None:
         "near_duplicates": 6,
         "refill_factor": 5.0,
         "format": "zip",
+        "upright": False,
+        "resize_mode": "none",
+        "image_size": None,
+        "resize_only_if_bigger": False,
+        "image_format": "original",
+        "quality": 95,
     }
     assert (job["name"], job["project_id"], job["priority"]) == ("pandas", "7", 5)
     assert (job["status"], job["round"], job["total_chunks"]) == ("pending", 1, 0)
@@ -109,6 +115,29 @@ async def test_urls_are_enough(world: World) -> None:
         ({"sources": ["urls"]}, "urls", "urls must not be empty"),
         ({"options": {"min_size": 0}}, "options.min_size", "options.min_size"),
         ({"options": {"sharpness": 1}}, "options.sharpness", "Extra inputs"),
+        ({"options": {"resize_mode": "squash"}}, "options.resize_mode", "options.resize_mode"),
+        (
+            {"options": {"resize_mode": "keep_ratio"}},
+            "options.image_size",
+            "image_size is required by resize_mode keep_ratio",
+        ),
+        ({"options": {"image_size": 9}}, "options.image_size", "image_size needs resize_mode"),
+        (
+            {"options": {"resize_mode": "center_crop", "image_size": 9000}},
+            "options.image_size",
+            "options.image_size",
+        ),
+        (
+            {"options": {"resize_only_if_bigger": True, "image_format": "png"}},
+            "options.resize_only_if_bigger",
+            "resize_only_if_bigger needs resize_mode",
+        ),
+        (
+            {"options": {"image_format": "png", "quality": 80}},
+            "options.quality",
+            "quality is of jpeg and webp",
+        ),
+        ({"options": {"quality": 80}}, "options.quality", "quality needs"),
         ({"prioritty": 1}, "prioritty", "Extra inputs"),
         ({"webhook_url": "ftp://x/y"}, "webhook_url", "must be an http or https URL"),
         ({"webhook_url": "http://169.254.169.254/x"}, "webhook_url", "webhook_url is not allowed"),
@@ -125,6 +154,14 @@ async def test_wrong_values_name_the_field(
     assert problem["errors"][0]["field"] == field
     assert message in problem["errors"][0]["message"]
     assert message in problem["detail"]
+
+
+async def test_the_options_of_a_job_make_another(world: World) -> None:
+    """What the API says of a job can be asked for again, whatever was given and what was not."""
+    wished = {"resize_mode": "center_crop", "image_size": 256, "image_format": "png"}
+    options = (await world.job(options=wished))["options"]
+    assert options | wished == options
+    assert (await world.job(options=options))["options"] == options
 
 
 async def test_idempotency_key(world: World) -> None:

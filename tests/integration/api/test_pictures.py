@@ -16,6 +16,9 @@ from pixcrawler.common.documents import (
     ChunkResult,
     DatasetFile,
     DatasetIndex,
+    Files,
+    FilesHead,
+    ImageFile,
     StoredFile,
     Verdict,
     Verdicts,
@@ -46,9 +49,18 @@ def contents(number: int) -> list[bytes]:
 
 
 async def complete(
-    blobs: LocalBlobs, chunk: str, images: list[bytes], form: Format, extension: str = "jpeg"
+    blobs: LocalBlobs,
+    chunk: str,
+    images: list[bytes],
+    form: Format,
+    extension: str = "jpeg",
+    *,
+    made: list[bytes] | None = None,
 ) -> StoredFile:
-    """A chunk that kept these images, and one duplicate: its decisions and its archive."""
+    """A chunk that kept these images, and one duplicate: its decisions and its archive.
+
+    Where the job wants its images transformed, `made` are the PNGs that they became.
+    """
     urls = [f"http://a/{n}.jpg" for n in range(len(images) + 1)]
     candidates = Candidates(
         head=CandidatesHead(chunk_id=chunk, count=len(urls)),
@@ -77,10 +89,26 @@ async def complete(
     )
 
     async def read(position: int) -> AsyncIterator[bytes]:
-        yield images[position]
+        yield (made or images)[position]
 
+    files = None
+    if made is not None:
+        items = [
+            ImageFile(
+                position=n,
+                transformed=True,
+                width=5,
+                height=4,
+                format="png",
+                bytes=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
+            )
+            for n, content in enumerate(made)
+        ]
+        files = Files(head=FilesHead(chunk_id=chunk), items=tuple(items))
+        await blobs.create(names.files(chunk), files.dump())
     name = names.archive(chunk, ARCHIVE_EXTENSION[form])
-    packed = pack(kept_images(candidates, verdicts, form), read, form)
+    packed = pack(kept_images(candidates, verdicts, form, files), read, form)
     content = b"".join([piece async for piece in packed])
     await blobs.create(name, content)
     archive = StoredFile(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
@@ -126,6 +154,7 @@ async def test_a_job_s_images(world: World) -> None:
         if cursor is None:
             break
     assert [item["sha256"] for item in listed] == [hashlib.sha256(i).hexdigest() for i in images]
+    assert all(item["original_sha256"] == item["sha256"] for item in listed)
     assert (listed[0]["title"], listed[0]["license"], listed[0]["width"]) == ("No. 0", "CC0-1.0", 3)
     for item, image in zip(listed, images, strict=True):
         answer = await world.client.get(item["path"])
@@ -139,6 +168,27 @@ async def test_a_job_s_images(world: World) -> None:
     assert (again.status_code, again.content) == (304, b"")
     other = await world.key("somebody else")
     assert (await world.client.get(item["path"], headers={**other, **tag})).status_code == 404
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_a_job_s_transformed_images(world: World, form: Format) -> None:
+    """They are listed as they are in the archive, and found by both of their hashes."""
+    options = {"format": form, "resize_mode": "center_crop", "image_size": 5}
+    job_id = (await world.job(options=options))["job_id"]
+    [chunk] = await world.plan(job_id, "completed")
+    images, made = contents(3), [b"made of one", b"made of two", b"made of two"]
+    await complete(world.blobs, chunk, images, form, made=made)
+    listed = (await world.get(f"/v1/jobs/{job_id}/images"))["items"]
+    for item, image, became in zip(listed, images, made, strict=True):
+        assert (item["width"], item["height"], item["format"]) == (5, 4, "png")
+        assert (item["bytes"], item["sha256"]) == (len(became), hashlib.sha256(became).hexdigest())
+        assert item["original_sha256"] == hashlib.sha256(image).hexdigest()
+        for path in (item["path"], item["path"].replace(item["original_sha256"], item["sha256"])):
+            answer = await world.client.get(path)
+            assert (answer.status_code, answer.content) == (200, became)
+            assert answer.headers["content-type"] == "image/png"
+    missing = item["path"].replace(item["original_sha256"], "0" * 64)
+    assert (await world.client.get(missing)).status_code == 404
 
 
 @pytest.mark.parametrize("sha256", ["0" * 64, "0" * 63, "..%2F", "G" * 64, "é"])

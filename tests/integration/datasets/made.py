@@ -4,40 +4,68 @@ import asyncio
 import hashlib
 import io
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image
 
-from pixcrawler.common.documents import DatasetFile, DatasetIndex, Verdicts
+from pixcrawler.common import pictures
+from pixcrawler.common.documents import (
+    DatasetFile,
+    DatasetIndex,
+    Files,
+    FilesHead,
+    ImageFile,
+    Verdicts,
+)
 from pixcrawler.common.events import ImageTotals, JobFacts
 from pixcrawler.common.ids import chunk_id
 from pixcrawler.common.jobs import Job, Options
+from pixcrawler.common.transform import Transform
 from pixcrawler.uploader import card
 from pixcrawler.uploader.archive import pack
 from pixcrawler.uploader.croissant import croissant
-from pixcrawler.uploader.images import ARCHIVE_EXTENSION, Format, kept_images
-from pixcrawler.uploader.tables import IMAGE_COLUMNS, ImageRow, LicenseTable, ParquetTable
+from pixcrawler.uploader.images import ARCHIVE_EXTENSION, Format, KeptImage, kept_images
+from pixcrawler.uploader.tables import (
+    ImageRow,
+    LicenseTable,
+    ParquetTable,
+    TransformedRow,
+    image_columns,
+    image_row,
+)
 from tests.unit.uploader.made import Made, make_chunk
 
 JOB = "0198c0de-0000-7000-8000-000000000001"
 PER_CHUNK = 4
 
 
-def make_dataset(folder: Path, form: Format, formats: Sequence[str]) -> Path:
-    """A dataset whose images have these formats in turn, four to a chunk."""
+def make_dataset(
+    folder: Path,
+    form: Format,
+    formats: Sequence[str],
+    *,
+    job_id: str = JOB,
+    transform: Mapping[str, object] | None = None,
+) -> Path:
+    """A dataset whose images have these formats in turn, four to a chunk.
+
+    Archives are named by the job, and what has other bytes needs another name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    files, rows, job = list[DatasetFile](), list[ImageRow](), _job(form)
+    job = _job(job_id, form, transform or {})
+    files, rows = list[DatasetFile](), list[ImageRow | TransformedRow]()
     chunks = range(-(-len(formats) // PER_CHUNK))
     for index in chunks:
         mine = formats[index * PER_CHUNK : (index + 1) * PER_CHUNK]
-        made = _with_formats(_chunk(index, mine), mine)
-        images = kept_images(made.candidates, made.verdicts, form)
+        made = _with_formats(_chunk(job_id, index, mine), mine)
+        made, became = _transformed(made, job.options.transform)
+        images = kept_images(made.candidates, made.verdicts, form, became)
         name = f"chunk_{made.chunk}.{ARCHIVE_EXTENSION[form]}"
-        files.append(_write(folder, name, asyncio.run(_packed(made, form))))
-        rows += [ImageRow(**image.record.model_dump(), chunk_id=made.chunk) for image in images]
-    with ParquetTable(folder / "images.parquet", IMAGE_COLUMNS) as table:
+        files.append(_write(folder, name, asyncio.run(_packed(made, images, form))))
+        rows += [image_row(image.record, made.chunk) for image in images]
+    with ParquetTable(folder / "images.parquet", image_columns(job)) as table:
         table.add(rows)
     with LicenseTable(folder / "LICENSES.csv") as licenses:
         licenses.add(rows)
@@ -73,15 +101,15 @@ def make_dataset(folder: Path, form: Format, formats: Sequence[str]) -> Path:
         *files,
     )
     whole = DatasetIndex(
-        job_id=JOB, round=1, name="pandas", facts=facts, images=totals, files=listed
+        job_id=job_id, round=1, name="pandas", facts=facts, images=totals, files=listed
     )
     _write(folder, "dataset.json", whole.model_dump_json().encode())
     return folder
 
 
-def _job(form: Format) -> Job:
+def _job(job_id: str, form: Format, transform: Mapping[str, object]) -> Job:
     return Job(
-        job_id=JOB,
+        job_id=job_id,
         owner="o",
         name="pandas",
         keywords=("red panda",),
@@ -89,7 +117,7 @@ def _job(form: Format) -> Job:
         max_images=100,
         chunk_size=PER_CHUNK,
         priority=5,
-        options=Options(format=form),
+        options=Options.model_validate({"format": form, **transform}),
         round=1,
         cancelled=False,
         deleted=False,
@@ -104,10 +132,10 @@ def picture(seed: int, form: str, side: int = 24) -> bytes:
     return out.getvalue()
 
 
-def _chunk(index: int, formats: Sequence[str]) -> Made:
+def _chunk(job_id: str, index: int, formats: Sequence[str]) -> Made:
     first = index * PER_CHUNK
     kept = [picture(first + at, form) for at, form in enumerate(formats)]
-    return make_chunk(chunk_id(JOB, index), kept)
+    return make_chunk(chunk_id(job_id, index), kept)
 
 
 def _with_formats(made: Made, formats: Sequence[str]) -> Made:
@@ -119,8 +147,29 @@ def _with_formats(made: Made, formats: Sequence[str]) -> Made:
     return Made(made.candidates, verdicts, made.fetched, made.bytes_of)
 
 
-async def _packed(made: Made, form: Format) -> bytes:
-    images = kept_images(made.candidates, made.verdicts, form)
+def _transformed(made: Made, how: Transform | None) -> tuple[Made, Files | None]:
+    """The chunk with the bytes that its images become."""
+    if how is None:
+        return made, None
+    items, bytes_of = [], dict(made.bytes_of)
+    for verdict in made.kept():
+        became = pictures.transformed(made.bytes_of[verdict.position], verdict.format, how)
+        facts = {name: getattr(became or verdict, name) for name in ("format", "width", "height")}
+        data = bytes_of[verdict.position] = became.data if became else bytes_of[verdict.position]
+        items.append(
+            ImageFile(
+                position=verdict.position,
+                transformed=became is not None,
+                bytes=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+                **facts,
+            )
+        )
+    files = Files(head=FilesHead(chunk_id=made.chunk), items=tuple(items))
+    return Made(made.candidates, made.verdicts, made.fetched, bytes_of), files
+
+
+async def _packed(made: Made, images: Sequence[KeptImage], form: Format) -> bytes:
     return b"".join([piece async for piece in pack(images, made.read, form)])
 
 

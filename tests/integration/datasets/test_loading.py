@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -132,7 +133,7 @@ def test_to_webdataset(made: Made, form: str) -> None:
     assert samples.keys() == images.keys()
     for key, (record, image) in images.items():
         assert samples[key][image.name.rpartition(".")[2]] == image.read()
-        assert json.loads(samples[key]["json"]) == record.model_dump()
+        assert json.loads(samples[key]["json"]) == record.model_dump(exclude_unset=True)
     jpegs = dataset.to_webdataset().select(lambda sample: "jpg" in sample)
     assert [each.size for (each,) in jpegs.decode("pil").to_tuple("jpg")] == [
         (24, 24)
@@ -169,6 +170,53 @@ def test_images_without_unpacking(made: Made, form: str) -> None:
         assert len(image.read()) == record.bytes
         assert form == "avif" or image.read() in whole
         assert image.open().size == (record.width, record.height)
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Images of every format, made WebP of 16 by 16."""
+    root = tmp_path_factory.mktemp("squares")
+    wish = {"resize_mode": "center_crop", "image_size": 16, "image_format": "webp"}
+    formats = sorted(set(FORMATS))
+    other = "0198c0de-0000-7000-8000-000000000002"
+    zips = make_dataset(root / "zips", "zip", formats, job_id=other, transform=wish)
+    tars = make_dataset(root / "tars", "webdataset", formats, job_id=other, transform=wish)
+    return Made(zips, tars, root, root / "cache")
+
+
+def test_transformed_images_load_everywhere(
+    hf: ModuleType, squares: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an imagefolder, with the SDK's helpers, as WebDataset and through Croissant."""
+    monkeypatch.setenv("CROISSANT_CACHE", os.fspath(squares.cache / "croissant"))
+    import mlcroissant as mlc
+    import pandas as pd
+    import webdataset as wds
+
+    options = {"split": "train", "cache_dir": os.fspath(squares.cache / "a")}
+    folder = hf.load_dataset("imagefolder", data_dir=os.fspath(squares.zips), **options)
+    ours = Dataset(squares.tars).to_hf(cache_dir=os.fspath(squares.cache / "b"))
+    shards = sorted(map(os.fspath, squares.tars.glob("*.tar")))
+    tars = wds.WebDataset(shards, shardshuffle=False).decode("pil").to_tuple("webp", "json")
+    samples = {record["sha256"]: image.size for image, record in tars}
+    described = mlc.Dataset(os.fspath(squares.zips / "croissant.json"))
+    rows = list(described.records("images"))
+    files = list(described.records("image_files"))
+    table = pd.read_parquet(squares.zips / "images.parquet").set_index("sha256")
+
+    size = (16, 16)
+    assert dict.fromkeys(table.index, size) == samples
+    for found in (folder, ours):
+        assert {row["sha256"]: row["image"].size for row in found} == samples
+        assert {row["original_format"] for row in found} == set(FORMATS)
+        assert {row["original_width"] for row in found} == {24}
+        assert {(row["width"], row["height"], row["format"]) for row in found} == {(*size, "webp")}
+    assert {row["images/original_sha256"].decode() for row in rows} == set(table["original_sha256"])
+    assert [each["image_files/image"].size for each in files] == [size] * len(rows)
+    for record, image in Dataset(squares.zips).images():
+        assert (record.sha256, record.bytes) == (sha256(image.read()).hexdigest(), image.size)
+        assert record.original_sha256.startswith(Path(image.name).stem)
+        assert image.open().size == size
 
 
 def test_a_folder_without_a_dataset(made: Made, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from pixcrawler.common.events import (
 )
 from pixcrawler.common.ids import new_job_id, parse_chunk_id
 from pixcrawler.uploader.handler import handle_chunk_validated, handle_job_planned
+from pixcrawler.uploader.transforming import Transformer
 from tests.unit.uploader.made import Made
 
 
@@ -64,6 +65,8 @@ class World:
     job_id: str
     ended: list[str] = field(default_factory=list)
     counted: list[ImageTotals] = field(default_factory=list)
+    hands: list[Hand] = field(default_factory=list)
+    transformer: Transformer = field(default_factory=lambda: Transformer(2))
 
     def chunk(self, index: int) -> str:
         return f"{self.job_id}-{index:05d}"
@@ -76,11 +79,13 @@ class World:
             handle_chunk_validated,
             blobs=blobs or self.blobs,
             engine=self.engine,
+            transformer=self.transformer,
             ended=self.ended.append,
             count=self.counted.append,
         )
         event = ChunkValidated(chunk_id=made.chunk, attempt=1, images=made.verdicts.head.images)
-        return list(await handle(event, Hand(self.engine, self.job_id, attempt=attempt)))
+        self.hands.append(Hand(self.engine, self.job_id, attempt=attempt))
+        return list(await handle(event, self.hands[-1]))
 
     async def finish(self, event: JobPlanned, *, blobs: BlobStore | None = None) -> list[Event]:
         """Handle `job.planned`."""

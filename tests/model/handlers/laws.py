@@ -52,7 +52,7 @@ def _objects(world: HandlerWorld, chunk: str) -> ChunkObjects:
 
 
 def _chunk(world: HandlerWorld, objects: ChunkObjects) -> Iterator[str]:
-    chunk, candidates, verdicts, result = objects
+    chunk, candidates, verdicts, result, _ = objects
     archive = world.blobs.objects.get(names.archive(chunk, "zip"))
     if result is None or result.status != world.rows.chunks[chunk]:
         yield "row and result agree"

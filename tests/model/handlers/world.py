@@ -43,6 +43,7 @@ from pixcrawler.planner import endings, facts, plan, refill, store
 from pixcrawler.planner.store import ChunkRow, Details, Held, JobRow, NewChunk
 from pixcrawler.uploader.handler import handle_chunk_validated, handle_job_planned
 from pixcrawler.uploader.sweep import Sweeper
+from pixcrawler.uploader.transforming import Transformer
 from pixcrawler.validator import judging
 from pixcrawler.validator.handler import handle_chunk_downloaded
 from pixcrawler.validator.judging import Judge
@@ -54,6 +55,8 @@ from tests.model.handlers.web import Web
 from tests.model.world import Record, Steps, Work, World
 
 JOB = "01890000-0000-7000-8000-000000000001"
+TRANSFORMER = Transformer(1)
+"""Never asked: the job takes its images as they are."""
 PART_SIZE = 2
 CHUNK_SIZE = 4
 WANTED = 6
@@ -269,6 +272,7 @@ class HandlerWorld(World):
                     hand,
                     blobs=blobs,
                     engine=engine,
+                    transformer=TRANSFORMER,
                     ended=self._ended,
                     count=lambda _: None,
                 )

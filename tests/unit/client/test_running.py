@@ -2,9 +2,12 @@ import io
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pixcrawler.client import running
+from pixcrawler.client.__main__ import app
 from pixcrawler.client.errors import USAGE, CommandError
+from pixcrawler.client.operations import transform_options
 from pixcrawler.client.running import Wish
 from pixcrawler.client.url_lists import PIECE, ListFile
 
@@ -81,3 +84,32 @@ def test_a_list_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CommandError) as caught:
         ListFile(tmp_path / "nope")
     assert str(caught.value) == f"{tmp_path / 'nope'} cannot be read: No such file or directory"
+
+
+def test_only_what_is_asked_for_of_transforming_is_sent() -> None:
+    """So that an API of before, which does not know it, still takes the rest."""
+    how = {"upright": False, "resize_mode": "keep_ratio", "image_size": 9, "quality": 95}
+    assert transform_options(**how) == {"resize_mode": "keep_ratio", "image_size": 9}
+    asked = wish("x")._replace(transform=transform_options(**how))
+    assert running.request(asked)["options"] == {
+        "min_size": 64,
+        "near_duplicates": 6,
+        "format": "zip",
+        "resize_mode": "keep_ratio",
+        "image_size": 9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["--resize-mode", "keep_ratio"], "--image-size"),
+        (["--image-size", "256"], "--image-size"),
+        (["--resize-only-if-bigger"], "--resize-only-if-bigger"),
+        (["--image-format", "png", "--quality", "80"], "--quality"),
+    ],
+)
+def test_what_makes_no_sense_together_is_wrong_usage(words: list[str], option: str) -> None:
+    """Said before anything is started, with the option's own name."""
+    result = CliRunner().invoke(app, ["run", "x", *words, "-o", "/nowhere"])
+    assert (result.exit_code, option in result.output) == (USAGE, True)

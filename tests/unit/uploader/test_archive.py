@@ -18,6 +18,7 @@ from PIL import Image
 
 from pixcrawler.common import names
 from pixcrawler.common.blobs.local import LocalBlobs
+from pixcrawler.common.documents import Files, FilesHead, ImageFile
 from pixcrawler.common.errors import BlobNotFound, GiveUp
 from pixcrawler.common.ids import chunk_id, new_job_id
 from pixcrawler.common.outcomes import Outcome
@@ -80,6 +81,41 @@ async def test_bytes_depend_on_content_only(
     first = await packed(kept, made.read, form)
     shuffled.shuffle(kept)
     assert await packed(kept, in_pieces(made, sizes), form) == first
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(contents, st.lists(st.binary(max_size=3000), min_size=12, max_size=12), st.randoms())
+@settings(max_examples=25, deadline=None)
+async def test_bytes_of_transformed_images_depend_on_content_only(
+    form: Format, images: list[bytes], became: list[bytes], shuffled: random.Random
+) -> None:
+    """What each image became decides, in which order ever it is told; equal ones do not collide."""
+    made = make_chunk(CHUNK, images)
+    items = [
+        ImageFile(
+            position=at,
+            transformed=True,
+            width=1,
+            height=1,
+            format=shuffled.choice(("png", "webp", "jpeg")),
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+        for at, data in enumerate(became[: len(images)])
+    ]
+
+    async def read(position: int) -> AsyncIterator[bytes]:
+        yield became[position]
+
+    archives = set()
+    for _ in range(3):
+        shuffled.shuffle(items)
+        files = Files(head=FilesHead(chunk_id=CHUNK), items=tuple(items))
+        kept = list(kept_images(made.candidates, made.verdicts, form, files))
+        shuffled.shuffle(kept)
+        archives.add(await packed(kept, read, form))
+        assert len({image.record.file_name for image in kept}) == len(images)
+    assert len(archives) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,16 @@ import typer
 
 from pixcrawler.client import jobs, local, output, running
 from pixcrawler.client.errors import FAILED, CommandError, Terminated
+from pixcrawler.client.operations import transform_options
 from pixcrawler.common.errors import PixCrawlerError
+from pixcrawler.common.transform import (
+    DEFAULT_QUALITY,
+    MAX_IMAGE_SIZE,
+    ImageFormat,
+    ResizeMode,
+    Transform,
+    wrong,
+)
 from pixcrawler.standalone import StandaloneError
 
 
@@ -167,11 +176,62 @@ def run(
         Literal["zip", "webdataset"],
         typer.Option("--format", metavar="zip|webdataset", help="What the archives are."),
     ] = "zip",
+    upright: Annotated[
+        bool, typer.Option("--upright", help="Turn images as their EXIF orientation says.")
+    ] = False,
+    resize_mode: Annotated[
+        ResizeMode,
+        typer.Option(
+            metavar="none|keep_ratio|center_crop",
+            help="keep_ratio: the shorter side becomes --image-size; center_crop: and the middle "
+            "of it is kept, a square.",
+        ),
+    ] = "none",
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS", min=1, max=MAX_IMAGE_SIZE, help="What --resize-mode resizes to."
+        ),
+    ] = None,
+    only_if_bigger: Annotated[
+        bool,
+        typer.Option(
+            "--resize-only-if-bigger", help="Leave smaller images alone instead of enlarging them."
+        ),
+    ] = False,
+    image_format: Annotated[
+        ImageFormat,
+        typer.Option(
+            metavar="original|jpeg|png|webp",
+            help="Store all images in this format; original: as they are found, as far as they "
+            "are not resized or turned.",
+        ),
+    ] = "original",
+    quality: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, max=100, help="Of JPEG and WebP, where an image is encoded again."
+        ),
+    ] = DEFAULT_QUALITY,
     *,
     folder: Folder,
     as_json: Json = False,
 ) -> int:
-    """Create a job, follow it, and fetch its dataset into DIR."""
+    """Create a job, follow it, and fetch its dataset into DIR.
+
+    Images are stored as they are found, byte for byte, unless told otherwise.
+    """
+    how = Transform(
+        upright=upright,
+        resize_mode=resize_mode,
+        image_size=image_size,
+        resize_only_if_bigger=only_if_bigger,
+        image_format=image_format,
+        quality=quality,
+    )
+    if (objection := wrong(how)) is not None:
+        option = f"'--{objection.field.replace('_', '-')}'"
+        raise typer.BadParameter(objection.message, param_hint=option)
     wish = running.Wish(
         keywords=tuple(keywords or ()),
         number=number,
@@ -184,6 +244,7 @@ def run(
         folder=folder,
         url_column=url_column,
         caption_column=caption_column,
+        transform=transform_options(**how.model_dump()),
     )
     return running.run(wish, json=as_json)
 

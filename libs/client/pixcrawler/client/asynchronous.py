@@ -12,6 +12,7 @@ from pixcrawler.client.dataset import Dataset
 from pixcrawler.client.operations import Urls
 from pixcrawler.client.ports import Asynchronous
 from pixcrawler.client.values import Capacity, Chunk, JobInfo, Outcome, Progress, Source
+from pixcrawler.common.transform import DEFAULT_QUALITY, ImageFormat, ResizeMode
 
 
 class AsyncPixCrawler:
@@ -76,6 +77,12 @@ class AsyncPixCrawler:
         near_duplicates: int | None = 6,
         refill_factor: float = 5.0,
         format: Literal["zip", "webdataset"] = "zip",  # noqa: A002 - as everywhere else
+        upright: bool = False,
+        resize_mode: ResizeMode = "none",
+        image_size: int | None = None,
+        resize_only_if_bigger: bool = False,
+        image_format: ImageFormat = "original",
+        quality: int = DEFAULT_QUALITY,
         start: bool = True,
         webhook_url: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -98,6 +105,12 @@ class AsyncPixCrawler:
                 keeps near duplicates.
             refill_factor: Candidates at most, as a multiple of `max_images`.
             format: What archives are: ZIPs or WebDataset tars.
+            upright: Turn images as their EXIF orientation says.
+            resize_mode: `keep_ratio` or `center_crop`, both to `image_size`.
+            image_size: Pixels: the shorter side, or the side of the square.
+            resize_only_if_bigger: Leave smaller images alone, instead of enlarging them.
+            image_format: In which format images are stored; as they are found by default.
+            quality: From 1 to 100: of JPEG and WebP, where an image is encoded again.
             start: False leaves it until `start()`.
             webhook_url: Told when the job is over.
             options: Further options, as the API names them.
@@ -121,6 +134,14 @@ class AsyncPixCrawler:
                 "near_duplicates": near_duplicates,
                 "refill_factor": refill_factor,
                 "format": format,
+                **operations.transform_options(
+                    upright=upright,
+                    resize_mode=resize_mode,
+                    image_size=image_size,
+                    resize_only_if_bigger=resize_only_if_bigger,
+                    image_format=image_format,
+                    quality=quality,
+                ),
                 **(options or {}),
             },
         )

@@ -12,6 +12,7 @@ from pixcrawler.client.dataset import Dataset
 from pixcrawler.client.download import fetch_into
 from pixcrawler.client.errors import USAGE, ClientError
 from pixcrawler.client.values import Capacity, Chunk, JobInfo, Outcome, Progress, Source
+from pixcrawler.common.transform import Transform
 
 OUTCOMES_A_PAGE = 2000
 
@@ -46,6 +47,12 @@ def new_job(
         "start": start,
         **{field: value for field, value in given.items() if value not in (None, "", [], {})},
     }
+
+
+def transform_options(**given: Any) -> Json:
+    """What is to be done to images, as the API's options; what is as it is anyway is left out."""
+    defaults = Transform().model_dump()
+    return {name: value for name, value in given.items() if value != defaults[name]}
 
 
 async def create(

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,32 +26,41 @@ def required(module: str, package: str) -> Any:
         raise PackageMissing(f"this needs {package}: pip install {package}") from error
 
 
-_NUMBERS = frozenset({"width", "height", "bytes"})
+_NUMBERS = frozenset(
+    {"width", "height", "bytes", "original_width", "original_height", "original_bytes"}
+)
 
 
 def to_hf(dataset: "Dataset", **options: Any) -> Any:
     """See `Dataset.to_hf`."""
     library = required("datasets", "datasets")
     required("PIL.Image", "pillow")
-    columns = {
-        name: library.Value("int64" if name in _NUMBERS else "string")
-        for name in Record.model_fields
-        if name != "file_name"
-    }
+    names = _columns(dataset)
+    columns = {name: library.Value("int64" if name in _NUMBERS else "string") for name in names}
     return library.Dataset.from_generator(
         _rows,
         features=library.Features({"image": library.Image(), **columns}),
-        gen_kwargs={"archives": [os.fspath(path) for path in dataset.archives]},
+        gen_kwargs={
+            "archives": [os.fspath(path) for path in dataset.archives],
+            "columns": [names] * len(dataset.archives),
+        },
         **options,
     )
 
 
-def _rows(archives: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for archive in archives:
+def _columns(dataset: "Dataset") -> tuple[str, ...]:
+    """The fields that this dataset's records have, which are those of its first one."""
+    first = next(dataset.images(), None)
+    there = Record.model_fields if first is None else first.record.model_fields_set
+    return tuple(name for name in Record.model_fields if name in there and name != "file_name")
+
+
+def _rows(archives: Sequence[str], columns: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+    """Rows of these archives, and their columns; the library splits both lists among processes."""
+    for archive, names in zip(archives, columns, strict=True):
         for record, image in samples_of(Path(archive)):
-            known = {name: getattr(record, name) for name in Record.model_fields}
-            path = known.pop("file_name")
-            yield {"image": {"bytes": image.read(), "path": path}, **known}
+            known = {name: getattr(record, name) for name in names}
+            yield {"image": {"bytes": image.read(), "path": record.file_name}, **known}
 
 
 def to_webdataset(dataset: "Dataset", **options: Any) -> Any:
@@ -84,5 +93,5 @@ def _zipped_samples(shards: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]
                 "__key__": stem,
                 "__url__": shard["url"],
                 extension: image.read(),
-                "json": record.model_dump_json().encode(),
+                "json": record.model_dump_json(exclude_unset=True).encode(),
             }

@@ -5,9 +5,10 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pixcrawler.client import connection, download, local, output, url_lists, watching
@@ -17,7 +18,10 @@ from pixcrawler.standalone import UpOptions, temporary
 
 
 class Wish(NamedTuple):
-    """What `run` was asked for; `number` None means all of the list."""
+    """What `run` was asked for; `number` None means all of the list.
+
+    `transform` has the options of that name that were given, as the API names them.
+    """
 
     keywords: tuple[str, ...]
     number: int | None
@@ -30,6 +34,7 @@ class Wish(NamedTuple):
     folder: Path
     url_column: str | None = None
     caption_column: str | None = None
+    transform: Mapping[str, object] = MappingProxyType({})
 
 
 DEFAULT_NUMBER = 500
@@ -131,6 +136,7 @@ def request(wish: Wish, list_id: str | None = None) -> Json:
             "min_size": wish.min_size,
             "near_duplicates": wish.near_duplicates,
             "format": wish.format,
+            **wish.transform,
         },
     }
     number = wish.number

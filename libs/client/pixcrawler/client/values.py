@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pixcrawler.common.events import ImageTotals as Images
 from pixcrawler.common.events import JobStatus
 from pixcrawler.common.events import ProgressView as Progress
+from pixcrawler.common.transform import DEFAULT_QUALITY
 
 __all__ = [
     "Attempt",
@@ -37,6 +38,12 @@ class Options(Told):
     near_duplicates: int | None = 6
     refill_factor: float = 5.0
     format: str = "zip"
+    upright: bool = False
+    resize_mode: str = "none"
+    image_size: int | None = None
+    resize_only_if_bigger: bool = False
+    image_format: str = "original"
+    quality: int = DEFAULT_QUALITY
 
 
 class JobInfo(Told):
@@ -153,6 +160,9 @@ class Record(Told):
 
     `url` is the candidate's, before redirects; `license` an SPDX id where there is one; `width` and
     `height` in pixels; `bytes` the file's size; `sha256` and `phash` in hex.
+
+    `original_…` and `phash` are of the file as it was found, the others of the file in the archive.
+    Where a job does not transform its images they are the same, and `original_…` is not set.
     """
 
     file_name: str
@@ -170,3 +180,8 @@ class Record(Told):
     bytes: int = Field(default=0)
     sha256: str = ""
     phash: str = ""
+    original_width: int = 0
+    original_height: int = 0
+    original_format: str = ""
+    original_bytes: int = 0
+    original_sha256: str = ""

@@ -13,7 +13,14 @@ from typing import NamedTuple, Protocol
 from pixcrawler.common import names
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.chunks import result_of
-from pixcrawler.common.documents import Candidate, Candidates, ChunkResult, Verdict, Verdicts
+from pixcrawler.common.documents import (
+    Candidate,
+    Candidates,
+    ChunkResult,
+    Files,
+    Verdict,
+    Verdicts,
+)
 from pixcrawler.common.errors import BlobNotFound
 from pixcrawler.common.events import ImageTotals, Value
 from pixcrawler.common.ids import parse_chunk_id
@@ -51,10 +58,17 @@ class ChunkObjects(NamedTuple):
     candidates: Candidates | None
     verdicts: Verdicts | None
     result: ChunkResult | None
+    files: Files | None = None
 
 
-async def read_objects(blobs: BlobStore, chunk: str) -> ChunkObjects:
-    """What is there of a chunk."""
+async def read_objects(blobs: BlobStore, chunk: str, *, files: bool = False) -> ChunkObjects:
+    """What is there of a chunk.
+
+    Args:
+        blobs: Where it is.
+        chunk: Which one.
+        files: Whether its images may have been changed, so that it has files of its own.
+    """
     result = await result_of(blobs, chunk)
     try:
         candidates = Candidates.parse(await blobs.read(names.candidates(chunk)))
@@ -63,7 +77,17 @@ async def read_objects(blobs: BlobStore, chunk: str) -> ChunkObjects:
         if missing.name == names.candidates(chunk):
             return ChunkObjects(chunk, None, None, result)
         return ChunkObjects(chunk, candidates, None, result)
-    return ChunkObjects(chunk, candidates, verdicts, result)
+    return ChunkObjects(
+        chunk, candidates, verdicts, result, await files_of(blobs, chunk) if files else None
+    )
+
+
+async def files_of(blobs: BlobStore, chunk: str) -> Files | None:
+    """The files of a chunk's kept images, if that was decided."""
+    try:
+        return Files.parse(await blobs.read(names.files(chunk)))
+    except BlobNotFound:
+        return None
 
 
 def outcomes_of_chunk(objects: ChunkObjects) -> tuple[OutcomeRow, ...]:
@@ -72,7 +96,7 @@ def outcomes_of_chunk(objects: ChunkObjects) -> tuple[OutcomeRow, ...]:
     The verdicts of a failed chunk stand, only what they keep has failed with it. Candidates without
     a verdict have none before the chunk has ended; then they were cancelled, or failed with it.
     """
-    _, candidates, verdicts, result = objects
+    _, candidates, verdicts, result, _ = objects
     if candidates is None:
         return ()
     failed = result is not None and result.status == "failed"

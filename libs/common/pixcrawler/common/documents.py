@@ -173,6 +173,60 @@ class Verdicts(Value):
         )
 
 
+class ImageFile(Value):
+    """The file that a kept image is in its archive: a line of `files.jsonl`.
+
+    Attributes:
+        position: The candidate's position within the chunk.
+        transformed: Whether it is another file than the one that was fetched.
+        width: In pixels, as are the other facts, of this file.
+        height: Likewise.
+        format: Its true format.
+        bytes: Its size.
+        sha256: In hex.
+    """
+
+    position: int
+    transformed: bool
+    width: int
+    height: int
+    format: str
+    bytes: int
+    sha256: str
+
+
+class FilesHead(Value):
+    """The first line of `files.jsonl`; `made_with` names the libraries, with versions."""
+
+    chunk_id: str
+    made_with: tuple[str, ...] = ()
+
+
+class Files(Value):
+    """The files of a chunk's kept images, or of those of one part, by position."""
+
+    head: FilesHead
+    items: tuple[ImageFile, ...]
+
+    def dump(self) -> bytes:
+        """As `files.jsonl`."""
+        return dump_lines([self.head, *self.items])
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """From `files.jsonl`."""
+        head, *items = data.splitlines()
+        return cls(
+            head=FilesHead.model_validate_json(head),
+            items=tuple(map(ImageFile.model_validate_json, items)),
+        )
+
+
+PART_FILES = "files.jsonl"
+"""The first member of a part of transformed images: its `Files`. Those that were transformed
+follow, in the order of their positions, each as `part_member`."""
+
+
 class StoredFile(Value):
     """A file of a dataset: its object's name, its size in bytes and its sha256 in hex."""
 

@@ -54,10 +54,10 @@ POINTS: Mapping[str, tuple[str, ...]] = {
         *_around(topics.CHUNK_PROGRESS, topics.CHUNK_VALIDATED, topics.CHUNK_FAILED),
     ),
     "uploader": (
-        *_around("archive", "result", "staging", "discard", "erase", _COMMIT),
+        *_around("transformed", "files", "archive", "result", "staging", "discard", "erase"),
         *_around("outcomes", "images", "LICENSES", "croissant", "README", "dataset", "copy"),
         *_around(topics.CHUNK_PROGRESS, topics.CHUNK_UPLOADED, topics.CHUNK_FAILED),
-        *_around(topics.JOB_FINISHED, topics.dead_letters("uploader")),
+        *_around(topics.JOB_FINISHED, topics.dead_letters("uploader"), _COMMIT),
         "within:archive",
     ),
     "tracker": _around(

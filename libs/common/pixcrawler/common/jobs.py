@@ -9,6 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.common.db.tables import crawl_jobs
 from pixcrawler.common.events import Value
+from pixcrawler.common.transform import (
+    DEFAULT_QUALITY,
+    Format,
+    ImageSize,
+    OnlyIfBigger,
+    Quality,
+    Resize,
+    Transform,
+    Upright,
+)
 
 
 class Options(Value):
@@ -20,12 +30,29 @@ class Options(Value):
             image; None switches the comparison off.
         refill_factor: Candidates at most, as a multiple of `max_images`.
         format: How archives are packed.
+        upright: Turn images as their EXIF orientation says.
+        resize_mode: Whether and how images are resized.
+        image_size: To how many pixels a side; None where they are not.
+        resize_only_if_bigger: Never enlarge.
+        image_format: Which format images are stored in.
+        quality: Of JPEG and WebP, where an image is encoded again.
     """
 
     min_size: int = Field(default=64, ge=1, le=65_535)
     near_duplicates: int | None = Field(default=6, ge=0, le=16)
     refill_factor: float = Field(default=5.0, ge=1.0, le=100.0)
     format: Literal["zip", "webdataset"] = "zip"
+    upright: Upright = False
+    resize_mode: Resize = "none"
+    image_size: ImageSize = None
+    resize_only_if_bigger: OnlyIfBigger = False
+    image_format: Format = "original"
+    quality: Quality = DEFAULT_QUALITY
+
+    @property
+    def transform(self) -> Transform | None:
+        """What is done to the images; None where they all stay as they were found."""
+        return Transform.of(self)
 
 
 class Job(Value):

@@ -50,6 +50,16 @@ def part(chunk: str, number: int) -> str:
     return f"{staging_prefix(chunk)}part-{number:04d}.tar"
 
 
+def transformed_part(chunk: str, number: int) -> str:
+    """What became of a part's kept images, where a job wants them transformed (uploader)."""
+    return f"{staging_prefix(chunk)}transformed-{number:04d}.tar"
+
+
+def files(chunk: str) -> str:
+    """Which file each kept image is, where a job wants them transformed (by the uploader)."""
+    return f"{chunk_prefix(chunk)}files.jsonl"
+
+
 def dataset_prefix(job_id: str) -> str:
     """The archives, and a copy of the latest index."""
     return f"datasets/{job_id}/"

@@ -26,7 +26,7 @@ HOP_BYTES = 1 << 13
 """Read of a tar at once: the headers that stand behind an image, with the small file among them."""
 
 NAME_DIGITS = 20
-"""Hex digits of an image's sha256 that begin its name in an archive."""
+"""Hex digits that begin an image's name in an archive: of the sha256 of what was fetched."""
 
 _ZIP_HEADER_BYTES = (
     30  # in front of each file, without its name and extra field (APPNOTE.TXT, 4.3.7)

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from pixcrawler.api.outcomes import Position
 from pixcrawler.api.store import ChunkState
+from pixcrawler.common import names
 from pixcrawler.common.blobs.port import BlobStore
-from pixcrawler.common.chunk_outcomes import read_objects
-from pixcrawler.common.documents import Candidate, Verdict
+from pixcrawler.common.chunk_outcomes import files_of, read_objects
+from pixcrawler.common.documents import Candidate, ImageFile, Verdict, Verdicts
 from pixcrawler.common.events import Value
 from pixcrawler.common.outcomes import Outcome
 
@@ -18,7 +19,9 @@ class ImageView(Value):
     """A kept image: what is known of it, and whose it is. Unknown text is empty.
 
     `url` is the candidate's, before redirects; `license` an SPDX id where there is one; width and
-    height in pixels, `bytes` and `sha256` as it was found. `path` is where the api has its bytes.
+    height in pixels, `bytes` and `sha256` are those of the file in the archive. `original_sha256`
+    is that of the file that was found: another one where the job wanted it transformed. `path` is
+    where the api has its bytes.
     """
 
     url: str
@@ -34,6 +37,7 @@ class ImageView(Value):
     format: str
     bytes: int
     sha256: str
+    original_sha256: str
     chunk_id: str
     path: str
 
@@ -46,7 +50,13 @@ class ImagesPage(NamedTuple):
 
 
 async def page(
-    blobs: BlobStore, job_id: str, chunks: list[ChunkState], *, start: Position, limit: int
+    blobs: BlobStore,
+    job_id: str,
+    chunks: list[ChunkState],
+    *,
+    start: Position,
+    limit: int,
+    transformed: bool = False,
 ) -> ImagesPage:
     """Some images of a job, in the order of its chunks and their candidates.
 
@@ -58,16 +68,20 @@ async def page(
         chunks: The job's chunks by index, as they are now.
         start: Where to begin: at the candidate of this position or after.
         limit: How many at most.
+        transformed: Whether the job wants its images transformed.
     """
     images: list[ImageView] = []
     completed = [c for c in chunks if c.status == "completed" and c.index >= start.chunk]
     for number, chunk in enumerate(completed):
         if number == CHUNKS_A_PAGE:
             return ImagesPage(tuple(images), Position(chunk.index, 0))
-        _, candidates, verdicts, _ = await read_objects(blobs, chunk.chunk_id)
+        _, candidates, verdicts, _, files = await read_objects(
+            blobs, chunk.chunk_id, files=transformed
+        )
         if candidates is None or verdicts is None:
             continue
         by_position = {candidate.position: candidate for candidate in candidates.items}
+        made = {file.position: file for file in files.items} if files else {}
         first = start.row if chunk.index == start.chunk else 0
         for verdict in verdicts.items:
             if verdict.position < first or verdict.outcome is not Outcome.KEPT:
@@ -75,14 +89,38 @@ async def page(
             if len(images) == limit:
                 return ImagesPage(tuple(images), Position(chunk.index, verdict.position))
             candidate = by_position[verdict.position]
-            images.append(_view(job_id, chunk, candidate, verdict))
+            file = made.get(verdict.position, verdict)
+            images.append(_view(job_id, chunk, candidate, verdict, file))
     return ImagesPage(tuple(images), None)
 
 
-def _view(job_id: str, chunk: ChunkState, candidate: Candidate, verdict: Verdict) -> ImageView:
+async def original_of(blobs: BlobStore, chunk: str, sha256: str) -> str:
+    """The sha256 of what was fetched, of a file that was made of it: images are named by that.
+
+    Where several became the same file it is one of them; empty where none did.
+
+    Raises:
+        BlobNotFound: the chunk's verdicts are gone.
+    """
+    files = await files_of(blobs, chunk)
+    positions = {file.position for file in files.items if file.sha256 == sha256} if files else set()
+    if not positions:
+        return ""
+    verdicts = Verdicts.parse(await blobs.read(names.verdicts(chunk)))
+    return next((v.sha256 for v in verdicts.items if v.position in positions), "")
+
+
+def _view(
+    job_id: str,
+    chunk: ChunkState,
+    candidate: Candidate,
+    verdict: Verdict,
+    file: ImageFile | Verdict,
+) -> ImageView:
     return ImageView(
         **candidate.model_dump(exclude={"position"}),
-        **verdict.model_dump(include={"width", "height", "format", "bytes", "sha256"}),
+        **file.model_dump(include={"width", "height", "format", "bytes", "sha256"}),
+        original_sha256=verdict.sha256,
         chunk_id=chunk.chunk_id,
         path=f"/v1/jobs/{job_id}/chunks/{chunk.index}/images/{verdict.sha256}",
     )

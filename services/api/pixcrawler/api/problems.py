@@ -128,7 +128,10 @@ def _invalid(error: RequestValidationError) -> Problem:
 def _field_error(item: Mapping[str, Any]) -> dict[str, str]:
     """Which field is wrong and why; the message names the field."""
     path = [str(part) for part in item["loc"][1:]]
-    path = path or [str(item.get("ctx", {}).get("field", item["loc"][0]))]
+    told = item.get("ctx", {}).get("field")
+    if told is not None and told not in path:  # a complaint about several fields of one object
+        path.append(str(told))
+    path = path or [str(item["loc"][0])]
     if item["type"] == "json_invalid":
         path = ["body"]
     field, message = ".".join(path), str(item["msg"])

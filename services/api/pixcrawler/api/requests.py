@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from pixcrawler.api.sources import DEFAULT, KNOWN
+from pixcrawler.common import transform
 from pixcrawler.common.jobs import Options
 from pixcrawler.common.ranges import URLS
 
@@ -118,6 +119,18 @@ class NewOptions(Body):
     near_duplicates: int | None = Field(default=6, ge=0, le=16)
     refill_factor: float = Field(default=5.0, ge=1.0, le=100.0)
     format: Literal["zip", "webdataset"] = "zip"
+    upright: transform.Upright = False
+    resize_mode: transform.Resize = "none"
+    image_size: transform.ImageSize = None
+    resize_only_if_bigger: transform.OnlyIfBigger = False
+    image_format: transform.Format = "original"
+    quality: transform.Quality = transform.DEFAULT_QUALITY
+
+    @model_validator(mode="after")
+    def _they_make_sense_together(self) -> Self:
+        if (found := transform.wrong(self)) is not None:
+            raise wrong(found.message)
+        return self
 
     def options(self) -> Options:
         """As the job keeps them."""

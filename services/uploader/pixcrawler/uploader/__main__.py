@@ -1,5 +1,6 @@
 """The composition root of the uploader."""
 
+import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -12,10 +13,13 @@ from pixcrawler.common.stage import Route
 from pixcrawler.uploader.handler import handle_chunk_validated, handle_job_planned
 from pixcrawler.uploader.settings import Settings
 from pixcrawler.uploader.sweep import Sweeper
+from pixcrawler.uploader.transforming import Transformer
 
 
 async def build(settings: Settings, runtime: service.Runtime) -> Sequence[service.Runnable]:
     """Wire the stage and the sweeps."""
+    # What a decoder finds odd about an image is nothing that an operator can act on.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     sweeper = Sweeper(
         runtime.blobs,
         runtime.engine,
@@ -32,6 +36,7 @@ async def build(settings: Settings, runtime: service.Runtime) -> Sequence[servic
         handle_chunk_validated,
         blobs=runtime.blobs,
         engine=runtime.engine,
+        transformer=Transformer(settings.transform_threads),
         ended=chunk_ended,
         count=count_outcomes,
     )

@@ -70,6 +70,7 @@ def card(
     licenses: Mapping[str, int],
     archives: int,
     decided_with: Sequence[str] = (),
+    made_with: Sequence[str] = (),
 ) -> bytes:
     """The card.
 
@@ -80,6 +81,7 @@ def card(
         licenses: Images per licence; the empty string where the source states none.
         archives: How many there are.
         decided_with: The libraries that the perceptual hashes depend on, with versions.
+        made_with: The libraries that transformed images, likewise.
     """
     extension = ARCHIVE_EXTENSION[job.options.format]
     lines = [
@@ -96,6 +98,7 @@ def card(
         "## How it was made",
         "",
         *_making(job, facts, decided_with),
+        *_transforming(job, made_with),
         "",
         "## What is in it",
         "",
@@ -134,6 +137,25 @@ def _making(job: Job, facts: JobFacts, decided_with: Sequence[str]) -> list[str]
             else f"and images within {near} bits of another's perceptual hash."
         ),
         *([f"- Decoded and hashed with {_listed(decided_with)}."] if decided_with else []),
+    ]
+
+
+def _transforming(job: Job, made_with: Sequence[str]) -> list[str]:
+    """What was done to the images; nothing to say where they are as they were found."""
+    how = job.options.transform
+    if how is None:
+        return []
+    size = f"{how.image_size} pixels" + (", if larger" if how.resize_only_if_bigger else "")
+    done = [
+        *(["turned upright (EXIF)"] if how.upright else []),
+        *([f"resized (`{how.resize_mode}`, {size})"] if how.resize_mode != "none" else []),
+        *([f"stored as {how.image_format}"] if how.image_format != "original" else []),
+    ]
+    with_these = f" by {_listed(made_with)}" if made_with else ""
+    told = "what needed none of it is as it was found"
+    return [
+        f"- Images were {_listed(done)}{with_these}; {told}.",
+        "- `original_…` in the metadata tells of the file that was found, and so does `phash`.",
     ]
 
 

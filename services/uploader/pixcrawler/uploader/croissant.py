@@ -14,7 +14,7 @@ from typing import Any
 from pixcrawler.common.documents import DatasetFile
 from pixcrawler.common.jobs import Job
 from pixcrawler.uploader.images import Format
-from pixcrawler.uploader.tables import IMAGE_COLUMNS
+from pixcrawler.uploader.tables import image_columns
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 
@@ -74,7 +74,9 @@ _PARQUET_TYPE = "application/x-parquet"
 _IMAGES = "images.parquet"
 _FILES = "archived-images"
 
-_INTEGERS = frozenset({"width", "height", "bytes"})
+_INTEGERS = frozenset(
+    {"width", "height", "bytes", "original_width", "original_height", "original_bytes"}
+)
 _URLS = frozenset({"url", "license_url", "landing_url"})
 _MEANING = {
     "file_name": "Path of the image within its archive",
@@ -92,6 +94,11 @@ _MEANING = {
     "bytes": "Size of the file",
     "sha256": "Of the file, in hex",
     "phash": "Perceptual hash, 64 bits in hex",
+    "original_width": "Of the file that was found, in pixels",
+    "original_height": "Of the file that was found, in pixels",
+    "original_format": "Of the file that was found, from its content",
+    "original_bytes": "Size of the file that was found",
+    "original_sha256": "Of the file that was found, in hex",
     "chunk_id": "The chunk, and so the archive, that holds it",
 }
 
@@ -140,7 +147,7 @@ def croissant(
             *(_file_object(archive, _ARCHIVE_TYPE[form]) for archive in archives),
             *([_file_set(form, sorted(extensions), archives)] if archives else []),
         ],
-        "recordSet": [_image_records(), *([_file_records()] if archives else [])],
+        "recordSet": [_image_records(image_columns(job)), *([_file_records()] if archives else [])],
     }
     return json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n"
 
@@ -171,14 +178,14 @@ def _file_set(
     }
 
 
-def _image_records() -> dict[str, Any]:
+def _image_records(columns: Iterable[str]) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": "images",
         "name": "images",
         "description": "One record per image",
         "key": [{"@id": "images/chunk_id"}, {"@id": "images/file_name"}],
-        "field": [_column(name) for name in IMAGE_COLUMNS],
+        "field": [_column(name) for name in columns],
     }
 
 

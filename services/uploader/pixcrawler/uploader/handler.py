@@ -1,6 +1,7 @@
 """What the uploader does with an event, in the order in which it happens.
 
-`chunk.validated`: pack what was kept, say how the chunk ended, publish `chunk.uploaded`.
+`chunk.validated`: transform what was kept where the job wants that, pack it, say how the chunk
+ended, publish `chunk.uploaded`.
 `job.planned` that closes the job's latest round: write the dataset's index, publish `job.finished`.
 
 Both look before they work, and decide by creating objects that are never overwritten; so both may
@@ -28,6 +29,7 @@ from pixcrawler.common.jobs import Job
 from pixcrawler.uploader import index
 from pixcrawler.uploader.images import ARCHIVE_EXTENSION, kept_images
 from pixcrawler.uploader.storage import store_archive
+from pixcrawler.uploader.transforming import Transformer
 
 
 async def handle_chunk_validated(
@@ -37,6 +39,7 @@ async def handle_chunk_validated(
     blobs: BlobStore,
     engine: AsyncEngine,
     ended: Callable[[str], None],
+    transformer: Transformer,
     count: Callable[[ImageTotals], None],
 ) -> Sequence[Event]:
     """Pack a chunk, and say that it has completed.
@@ -46,13 +49,16 @@ async def handle_chunk_validated(
         context: The work in hand.
         blobs: Where everything is.
         engine: Where the job is.
+        transformer: Transforms images, where a job wants that.
         ended: Told of a chunk that has a result: its staging may go.
         count: Told what became of the images of a chunk that this call completed.
     """
     job = await _existing_job(engine, event.job_id)
     result = await chunks.result_of(blobs, event.chunk_id)
     if result is None:
-        result = await _complete(event.chunk_id, job, context, blobs=blobs, count=count)
+        result = await _complete(
+            event.chunk_id, job, context, blobs=blobs, transformer=transformer, count=count
+        )
     ended(event.chunk_id)
     if result.status == "failed":
         await remove_archives(blobs, event.chunk_id)
@@ -73,13 +79,16 @@ async def _complete(
     context: Context,
     *,
     blobs: BlobStore,
+    transformer: Transformer,
     count: Callable[[ImageTotals], None],
 ) -> ChunkResult:
     """How the chunk ended: by what is packed here, or as was decided by someone else before."""
     if not job.wanted:
         raise Stopped(f"job {job.job_id} is cancelled")
     try:
-        return await _pack_and_decide(chunk, job, context, blobs=blobs, count=count)
+        return await _pack_and_decide(
+            chunk, job, context, blobs=blobs, transformer=transformer, count=count
+        )
     except BlobNotFound as missing:
         # Whoever ended the chunk meanwhile may have removed its staging or its archive.
         result = await chunks.result_of(blobs, chunk)
@@ -96,18 +105,23 @@ async def _pack_and_decide(
     context: Context,
     *,
     blobs: BlobStore,
+    transformer: Transformer,
     count: Callable[[ImageTotals], None],
 ) -> ChunkResult:
     candidates = Candidates.parse(await blobs.read(names.candidates(chunk)))
     verdicts = Verdicts.parse(await blobs.read(names.verdicts(chunk)))
-    images = kept_images(candidates, verdicts, job.options.format)
+    steps = _Steps(context, verdicts, 1 if job.options.transform is None else 2)
+    files = await transformer.files(
+        verdicts, job.options.transform, context=context, blobs=blobs, report=steps.done
+    )
     archive = await store_archive(
         chunk,
-        images,
+        kept_images(candidates, verdicts, job.options.format, files),
         job.options.format,
         context=context,
         blobs=blobs,
-        totals=verdicts.head.images,
+        files=files,
+        report=steps.done,
     )
     result = ChunkResult(
         chunk_id=chunk,
@@ -124,6 +138,21 @@ async def _pack_and_decide(
     if decided is None:
         raise Stopped(f"job {job.job_id} was erased")
     return decided
+
+
+class _Steps:
+    """Says how far the work is, in images: each takes so many steps."""
+
+    def __init__(self, context: Context, verdicts: Verdicts, an_image: int) -> None:
+        self._context = context
+        self._totals = verdicts.head.images
+        self._an_image = an_image
+        self._steps = 0
+
+    def done(self) -> None:
+        """One more step."""
+        self._steps += 1
+        self._context.report(self._steps // self._an_image, self._totals.valid, self._totals)
 
 
 async def remove_archives(blobs: BlobStore, chunk: str) -> None:

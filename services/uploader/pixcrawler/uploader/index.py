@@ -42,12 +42,14 @@ from pixcrawler.uploader.archive import PIECE_BYTES
 from pixcrawler.uploader.croissant import croissant
 from pixcrawler.uploader.images import Format, kept_images
 from pixcrawler.uploader.tables import (
-    IMAGE_COLUMNS,
     OUTCOME_COLUMNS,
     ImageRow,
     LicenseTable,
     ParquetTable,
+    TransformedRow,
     counted_outcomes,
+    image_columns,
+    image_row,
     load,
 )
 
@@ -63,6 +65,7 @@ CHUNKS_AHEAD = 3
 
 T = TypeVar("T")
 R = TypeVar("R")
+Row = ImageRow | TransformedRow
 
 
 async def find_or_write(
@@ -128,9 +131,10 @@ class _Contents:
     license_urls: set[str] = field(default_factory=set)
     extensions: set[str] = field(default_factory=set)
     decided_with: set[str] = field(default_factory=set)
+    made_with: set[str] = field(default_factory=set)
     archives: list[StoredFile] = field(default_factory=list)
 
-    def add(self, rows: Iterable[ImageRow]) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
         for row in rows:
             self.licenses[row.license] += 1
             self.license_urls.add(row.license_url or row.license)
@@ -149,6 +153,7 @@ class _Index:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._chunks = [chunk_id(job.job_id, index) for index in range(facts.total_chunks)]
         self._prefix = names.round_prefix(job.job_id, facts.closed_round)
+        self._transforms = job.options.transform is not None
 
     async def write(self) -> DatasetIndex:
         """Write all of it; what `dataset.json` says then."""
@@ -181,10 +186,10 @@ class _Index:
         # On a busy machine its import takes seconds, which the loop's heartbeats cannot spare.
         await asyncio.get_running_loop().run_in_executor(self._thread, load)
         standing = await self._standing()
-        contents = _Contents()
+        contents, columns = _Contents(), image_columns(self._job)
         with ExitStack() as open_tables:
             outcomes = open_tables.enter_context(ParquetTable(folder / OUTCOMES, OUTCOME_COLUMNS))
-            images = open_tables.enter_context(ParquetTable(folder / IMAGES, IMAGE_COLUMNS))
+            images = open_tables.enter_context(ParquetTable(folder / IMAGES, columns))
             licenses = open_tables.enter_context(LicenseTable(folder / LICENSES))
 
             def add(objects: ChunkObjects) -> None:
@@ -195,10 +200,12 @@ class _Index:
                 contents.add(rows)
                 if rows and objects.verdicts is not None:
                     contents.decided_with.update(objects.verdicts.head.decided_with)
+                if rows and objects.files is not None:
+                    contents.made_with.update(objects.files.head.made_with)
                 if objects.result is not None and objects.result.archive is not None:
                     contents.archives.append(objects.result.archive)
 
-            async for objects in _each(self._blobs, self._chunks):
+            async for objects in _each(self._blobs, self._chunks, files=self._transforms):
                 await self._in_thread(add, objects)
         return contents
 
@@ -239,6 +246,7 @@ class _Index:
             licenses=contents.licenses,
             archives=len(contents.archives),
             decided_with=sorted(contents.decided_with),
+            made_with=sorted(contents.made_with),
         )
 
     async def _store(self, path: str, content: bytes) -> DatasetFile:
@@ -257,14 +265,13 @@ class _Index:
         return _in_dataset(await storage.stored(self._blobs, name))
 
 
-def _image_rows(objects: ChunkObjects, form: Format) -> list[ImageRow]:
+def _image_rows(objects: ChunkObjects, form: Format) -> list[Row]:
     """The rows of `images.parquet` of a chunk, in the order of its archive."""
-    chunk, candidates, verdicts, result = objects
+    chunk, candidates, verdicts, result, files = objects
     if result is None or result.status != "completed" or not (candidates and verdicts):
         return []
     return [
-        ImageRow(**image.record.model_dump(), chunk_id=chunk)
-        for image in kept_images(candidates, verdicts, form)
+        image_row(image.record, chunk) for image in kept_images(candidates, verdicts, form, files)
     ]
 
 
@@ -272,12 +279,14 @@ def _count(outcomes: Path) -> ImageTotals:
     return totals(counted_outcomes(outcomes))
 
 
-async def _each(blobs: BlobStore, chunks: Sequence[str]) -> AsyncIterator[ChunkObjects]:
+async def _each(
+    blobs: BlobStore, chunks: Sequence[str], *, files: bool = False
+) -> AsyncIterator[ChunkObjects]:
     """What each chunk has decided, in order, the next few read ahead."""
     reading: list[asyncio.Task[ChunkObjects]] = []
     try:
         for chunk in chunks:
-            reading.append(asyncio.create_task(read_objects(blobs, chunk)))
+            reading.append(asyncio.create_task(read_objects(blobs, chunk, files=files)))
             if len(reading) > CHUNKS_AHEAD:
                 yield await reading.pop(0)
         while reading:

@@ -3,17 +3,24 @@
 A part is a tar: `outcomes.jsonl`, then one member for each candidate that has bytes, by position,
 each behind a header of one block. So its first lines say where every image is. An archive takes
 images in the order of their names, which is the order of their hashes: any image of any part at any
-time. Each is one ranged read, with its header in front as proof that it is the right one.
+time. Each is one ranged read, with its header in front as proof that it is the right one. The parts
+of transformed images (`transforming`) are built alike.
 """
 
 import asyncio
 import tarfile
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pixcrawler.common import names
 from pixcrawler.common.blobs.port import BlobStore
-from pixcrawler.common.documents import PART_OUTCOMES, Fetched, part_member
+from pixcrawler.common.documents import (
+    PART_FILES,
+    PART_OUTCOMES,
+    Fetched,
+    Files,
+    part_member,
+)
 from pixcrawler.common.errors import GiveUp
 
 BLOCK = tarfile.BLOCKSIZE
@@ -33,41 +40,95 @@ class Extent(NamedTuple):
 
 
 async def locate(blobs: BlobStore, chunk: str, positions: Iterable[int]) -> Mapping[int, Extent]:
-    """Where the images at these positions are.
+    """Where the images at these positions are, as they were fetched.
 
     Raises:
         BlobNotFound: a part is missing.
         GiveUp: a part is not what the downloader writes, or an image is not in it.
     """
+    return await _locate(blobs, chunk, positions, _FETCHED)
+
+
+async def locate_transformed(
+    blobs: BlobStore, chunk: str, positions: Iterable[int]
+) -> Mapping[int, Extent]:
+    """The same of images that were transformed.
+
+    Raises:
+        BlobNotFound: a part is missing.
+        GiveUp: a part is not what `transforming` writes, or an image is not in it.
+    """
+    return await _locate(blobs, chunk, positions, _TRANSFORMED)
+
+
+async def files_of_part(blobs: BlobStore, part: str) -> Files:
+    """What a part of transformed images says about its images.
+
+    Raises:
+        BlobNotFound: it is not there.
+        GiveUp: it is not what `transforming` writes.
+    """
+    return Files.parse(await _first_member(blobs, part, PART_FILES))
+
+
+async def _locate(
+    blobs: BlobStore, chunk: str, positions: Iterable[int], kind: "_Kind"
+) -> Mapping[int, Extent]:
     wanted = sorted(set(positions))
     parts = sorted({position // names.PART_SIZE for position in wanted})
     gate = asyncio.Semaphore(PARTS_AT_ONCE)
 
-    async def members(number: int) -> Mapping[int, Extent]:
+    async def members(part: str) -> Mapping[int, Extent]:
         async with gate:
-            return await _members(blobs, names.part(chunk, number))
+            lines = await _first_member(blobs, part, kind.first)
+            return _extents(part, BLOCK + _padded(len(lines)), kind.sizes(lines))
 
     found: dict[int, Extent] = {}
-    for extents in await asyncio.gather(*map(members, parts)):
+    for extents in await asyncio.gather(*(members(kind.name(chunk, number)) for number in parts)):
         found.update(extents)
     if missing := [position for position in wanted if position not in found]:
         raise _damaged(f"no bytes of candidate {missing[0]} of {chunk}")
     return {position: found[position] for position in wanted}
 
 
-async def _members(blobs: BlobStore, part: str) -> Mapping[int, Extent]:
-    """Where each image of a part is, from the part's first lines."""
+async def _first_member(blobs: BlobStore, part: str, member: str) -> bytes:
+    """The lines with which a part begins."""
     head = await _read(blobs, part, 0, HEAD_BYTES)
-    size = _size_of(head[:BLOCK], PART_OUTCOMES, part)
+    size = _size_of(head[:BLOCK], member, part)
     if len(head) < BLOCK + size:
         head += await _read(blobs, part, len(head), BLOCK + size - len(head))
-    lines = map(Fetched.model_validate_json, head[BLOCK : BLOCK + size].splitlines())
-    extents, offset = {}, BLOCK + _padded(size)
-    for fetched in sorted(lines, key=lambda fetched: fetched.position):
-        if fetched.outcome is None:
-            member = part_member(fetched.position)
-            extents[fetched.position] = Extent(part, member, offset, fetched.bytes)
-            offset += BLOCK + _padded(fetched.bytes)
+    return head[BLOCK : BLOCK + size]
+
+
+def _fetched(lines: bytes) -> Mapping[int, int]:
+    """The size of each image that was fetched, by position."""
+    fetched = map(Fetched.model_validate_json, lines.splitlines())
+    return {line.position: line.bytes for line in fetched if line.outcome is None}
+
+
+def _transformed(lines: bytes) -> Mapping[int, int]:
+    """The size of each image that was transformed, by position."""
+    return {file.position: file.bytes for file in Files.parse(lines).items if file.transformed}
+
+
+class _Kind(NamedTuple):
+    """A kind of parts: their names, their first member, the size of each further one in it."""
+
+    name: Callable[[str, int], str]
+    first: str
+    sizes: Callable[[bytes], Mapping[int, int]]
+
+
+_FETCHED = _Kind(names.part, PART_OUTCOMES, _fetched)
+_TRANSFORMED = _Kind(names.transformed_part, PART_FILES, _transformed)
+
+
+def _extents(part: str, offset: int, sizes: Mapping[int, int]) -> Mapping[int, Extent]:
+    """Where members of these sizes are that begin at this offset."""
+    extents = {}
+    for position, size in sorted(sizes.items()):
+        extents[position] = Extent(part, part_member(position), offset, size)
+        offset += BLOCK + _padded(size)
     return extents
 
 
@@ -169,6 +230,22 @@ def _size_of(header: bytes, member: str, part: str) -> int:
     if info.name != member:
         raise _damaged(f"{part}: {info.name} where {member} should be")
     return info.size
+
+
+def header(member: str, size: int) -> bytes:
+    """What stands in front of a member of a part that we write."""
+    info = tarfile.TarInfo(member)
+    info.size = size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def padding(size: int) -> bytes:
+    """What stands behind a member of this size."""
+    return bytes(-size % BLOCK)
+
+
+END = bytes(2 * BLOCK)
+"""What stands at the end of a part."""
 
 
 def _padded(size: int) -> int:

@@ -8,6 +8,10 @@ from pixcrawler.common.settings import StageSettings
 class Settings(StageSettings):
     """Settings of the uploader. The store's tries are the store's own: five, or two for a disk."""
 
+    transform_threads: int = Field(default=2, ge=1, le=64)
+    """Images transformed at a time, of jobs that want theirs resized, converted or upright; more
+    than the cores brings nothing. Each takes its file and four bytes a pixel while it is decoded;
+    one of 16 million pixels or more is decoded alone."""
     sweep_interval_s: float = Field(default=15.0, gt=0)
     """Seconds between two passes over staging and lately deleted jobs. Longer: a deleted job's
     files are readable that much longer, and what a dead replica left takes room."""

@@ -1,14 +1,13 @@
 """Storing what the uploader makes, and knowing size and sha256 of what is stored."""
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from pixcrawler.common import names
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.context import Context, decide
-from pixcrawler.common.documents import StoredFile
+from pixcrawler.common.documents import Files, StoredFile
 from pixcrawler.common.errors import BlobNotFound, Retry
-from pixcrawler.common.events import ImageTotals
 from pixcrawler.uploader import parts
 from pixcrawler.uploader.archive import ReadImage, pack
 from pixcrawler.uploader.images import ARCHIVE_EXTENSION, Format, KeptImage
@@ -40,7 +39,8 @@ async def store_archive(
     *,
     context: Context,
     blobs: BlobStore,
-    totals: ImageTotals,
+    files: Files | None,
+    report: Callable[[], None],
 ) -> StoredFile | None:
     """Pack these images of a chunk, unless that was done before; None where there are none.
 
@@ -50,7 +50,8 @@ async def store_archive(
         form: How they are packed.
         context: Told how far the work is.
         blobs: Where the parts are, and the archive will be.
-        totals: What became of the chunk's candidates, for those who watch.
+        files: What the images are, where the job wants them transformed.
+        report: Told of each image.
 
     Raises:
         BlobNotFound: a part is missing, or the archive that was there went away.
@@ -64,10 +65,10 @@ async def store_archive(
     await context.check()
     if await blobs.stat(name) is not None:
         return await stored(blobs, name)
-    extents = await parts.locate(blobs, chunk, [image.position for image in images])
+    extents = await _extents(chunk, images, files, blobs)
     reader = parts.ReadAhead(blobs, [(image.position, extents[image.position]) for image in images])
     measure = Measure()
-    packed = pack(images, _reporting(reader, context, len(images), totals), form)
+    packed = pack(images, _reporting(reader, report), form)
     try:
         created = await decide(context, blobs, name, measure.of(packed))
     finally:
@@ -77,16 +78,25 @@ async def store_archive(
     return await _proved(blobs, measure.stored_as(name))
 
 
-def _reporting(read: ReadImage, context: Context, total: int, totals: ImageTotals) -> ReadImage:
-    """Reads images and says how many are done."""
-    done = 0
+async def _extents(
+    chunk: str, images: Sequence[KeptImage], files: Files | None, blobs: BlobStore
+) -> Mapping[int, parts.Extent]:
+    """Where each image is: among what was fetched, or among what was made of it."""
+    made = {file.position for file in files.items if file.transformed} if files else set()
+    fetched = [image.position for image in images if image.position not in made]
+    return {
+        **await parts.locate(blobs, chunk, fetched),
+        **await parts.locate_transformed(blobs, chunk, made),
+    }
+
+
+def _reporting(read: ReadImage, report: Callable[[], None]) -> ReadImage:
+    """Reads images and says when each is done."""
 
     async def reading(position: int) -> AsyncIterator[bytes]:
-        nonlocal done
         async for piece in read(position):
             yield piece
-        done += 1
-        context.report(done, total, totals)
+        report()
 
     return reading
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pixcrawler.common.chunk_outcomes import OutcomeRow
 from pixcrawler.common.events import Value
+from pixcrawler.common.jobs import Job
 from pixcrawler.common.outcomes import Outcome
-from pixcrawler.uploader.images import ImageRecord
+from pixcrawler.uploader.images import ImageRecord, TransformedRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +37,8 @@ LICENSE_COLUMNS = (
 )
 
 IMAGE_COLUMNS = (*ImageRecord.model_fields, "chunk_id")
+TRANSFORMED_COLUMNS = (*TransformedRecord.model_fields, "chunk_id")
+"""Of `images.parquet`, where a job wants its images transformed."""
 OUTCOME_COLUMNS = tuple(OutcomeRow.model_fields)
 
 _REPEATING = frozenset(
@@ -46,6 +49,7 @@ _REPEATING = frozenset(
         "license",
         "license_url",
         "format",
+        "original_format",
         "chunk_id",
         "outcome",
         "detail",
@@ -53,13 +57,35 @@ _REPEATING = frozenset(
 )
 """Columns with few different values: a dictionary of the others would only take memory."""
 
-_INTEGERS = frozenset({"width", "height", "bytes", "http_status", "elapsed_ms"})
+_INTEGERS = frozenset(
+    {
+        *("width", "height", "bytes", "http_status", "elapsed_ms"),
+        *("original_width", "original_height", "original_bytes"),
+    }
+)
 
 
 class ImageRow(ImageRecord):
     """A row of `images.parquet`: what the archive says of an image, and whose archive it is."""
 
     chunk_id: str
+
+
+class TransformedRow(TransformedRecord):
+    """The same, where a job wants its images transformed."""
+
+    chunk_id: str
+
+
+def image_row(record: ImageRecord, chunk: str) -> ImageRow | TransformedRow:
+    """A row of `images.parquet`."""
+    kind = TransformedRow if isinstance(record, TransformedRecord) else ImageRow
+    return kind(**record.model_dump(), chunk_id=chunk)
+
+
+def image_columns(job: Job) -> tuple[str, ...]:
+    """The columns of `images.parquet`: the same in all chunks of a job."""
+    return IMAGE_COLUMNS if job.options.transform is None else TRANSFORMED_COLUMNS
 
 
 def load() -> None:
@@ -149,7 +175,7 @@ class LicenseTable:
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._writer.writerow(LICENSE_COLUMNS)
 
-    def add(self, rows: Iterable[ImageRow]) -> None:
+    def add(self, rows: Iterable[ImageRow | TransformedRow]) -> None:
         """Append rows."""
         self._writer.writerows([getattr(row, name) for name in LICENSE_COLUMNS] for row in rows)
 

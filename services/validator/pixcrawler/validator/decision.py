@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pixcrawler.common.outcomes import Outcome
+from pixcrawler.common.transform import Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +17,14 @@ class Limits:
             the work that a file with a billion frames can ask for. Frames beyond it are checked for
             completeness only. The first frame is always decoded.
         animation_frames: Further frames that are decoded, likewise.
+        transform: What is done to images later; what that cannot be done to is not kept.
     """
 
     min_size: int = 64
     max_pixels: int = 178_956_970
     animation_pixels: int = 64_000_000
     animation_frames: int = 500
+    transform: Transform | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,11 @@ async def handle_chunk_downloaded(
     job = await open_chunk(engine, blobs, event.chunk_id)
     verdicts = await _verdicts(blobs, event.chunk_id)
     if verdicts is None:
-        limits = Limits(min_size=job.options.min_size, max_pixels=max_pixels)
+        limits = Limits(
+            min_size=job.options.min_size,
+            max_pixels=max_pixels,
+            transform=job.options.transform,
+        )
         verdicts = await _decide(
             event.chunk_id,
             context,

@@ -1,7 +1,7 @@
 """What one file is: bytes in, a decision out. Pure, and it never raises.
 
 Order: the format from content, then the size from the header, then completeness, and only then is
-anything decoded.
+anything decoded; last, where images are to be transformed, whether this one can be.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from PIL import Image
 
+from pixcrawler.common import pictures as transforms
 from pixcrawler.common.outcomes import Outcome
 from pixcrawler.validator import formats, jpeg, pictures
 from pixcrawler.validator.decision import Damage, Decision, Header, Limits, Unreadable
@@ -59,7 +60,8 @@ def _decide(data: bytes, limits: Limits, heavy: AbstractContextManager[object]) 
         found = jpeg.parse(data) if kind.name == formats.JPEG else _READERS[kind.name](data)
         header = found.header
         with heavy if found.pixels >= HEAVY else _FREE:
-            return _judge(found, limits)
+            decision = _judge(found, limits)
+            return _transformable(decision, data, limits) if decision.good else decision
     except Damage as damage:
         return Decision(Outcome.CORRUPT, str(damage), header)
     except Unreadable as reason:
@@ -98,8 +100,29 @@ def _survey(found: Survey, limits: Limits) -> Decision:
         if refusal is not None:
             return refusal
         picture = pictures.loaded(image, name)
-        decision = _good(header, pictures.upright(picture, pictures.exif(image)))
+        decision = _good(header, pictures.upright(picture, transforms.exif(image)))
         pictures.check_frames(image, found, limits)
+    return decision
+
+
+def _transformable(decision: Decision, data: bytes, limits: Limits) -> Decision:
+    """A good image, unless it cannot be made what the job wants: later it is too late to say so.
+
+    Raises:
+        Damage: it cannot be decoded as that takes.
+        Unreadable: the wanted format has no room for it.
+    """
+    header = decision.header
+    if limits.transform is None or header is None:
+        return decision
+    try:
+        transforms.check(data, header.format, limits.transform, max_pixels=limits.max_pixels)
+    except transforms.CannotDecode as reason:
+        raise Damage(str(reason)) from reason
+    except transforms.DoesNotFit as reason:
+        if reason.bomb:
+            return Decision(Outcome.BOMB, str(reason), header)
+        raise Unreadable(str(reason)) from reason
     return decision
 
 

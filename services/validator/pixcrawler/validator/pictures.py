@@ -1,59 +1,19 @@
-"""Pictures decoded by Pillow, and the perceptual hash of any picture.
+"""Pictures decoded by Pillow, and the perceptual hash of any picture."""
 
-Each format is opened by its own plugin: `Image.open` would try every plugin that Pillow has, and
-apply a size limit of its own.
-"""
-
-from collections.abc import Callable
 from io import BytesIO
 
 import imagehash
 import numpy as np
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    PngImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from pixcrawler.common import pictures
 from pixcrawler.validator.decision import Damage, Limits, Unreadable
-from pixcrawler.validator.formats import AVIF, BMP, GIF, PNG, TIFF, WEBP
+from pixcrawler.validator.formats import AVIF, BMP, GIF, TIFF, WEBP
 from pixcrawler.validator.structure import Survey
-
-# Sizes are compared with our limit before anything is decoded (`images`); Pillow's own limit would
-# refuse what ours allows.
-Image.MAX_IMAGE_PIXELS = None
-# Several images are decoded at a time anyway.
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-
-_PLUGINS: dict[str, Callable[[BytesIO], ImageFile.ImageFile]] = {
-    PNG: PngImagePlugin.PngImageFile,
-    WEBP: WebPImagePlugin.WebPImageFile,
-    GIF: GifImagePlugin.GifImageFile,
-    AVIF: AvifImagePlugin.AvifImageFile,
-    BMP: BmpImagePlugin.BmpImageFile,
-    TIFF: TiffImagePlugin.TiffImageFile,
-}
 
 _ANIMATED = frozenset({GIF, WEBP, AVIF})
 _VARIETIES = frozenset({BMP, TIFF})
 """Formats with more varieties than Pillow reads: not being able to is not damage there."""
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def opened(name: str, data: bytes) -> ImageFile.ImageFile:
@@ -64,7 +24,7 @@ def opened(name: str, data: bytes) -> ImageFile.ImageFile:
         Unreadable: it is of a variety that Pillow does not read.
     """
     try:
-        return _PLUGINS[name](BytesIO(data))
+        return pictures.PLUGINS[name](BytesIO(data))
     except Exception as error:
         raise (Unreadable if name in _VARIETIES else Damage)(_words(error)) from error
 
@@ -109,19 +69,7 @@ def perceptual_hash(picture: Image.Image) -> int:
 
 def upright(picture: Image.Image, block: Image.Exif) -> Image.Image:
     """Turned as its EXIF orientation says; as it is where that cannot be read."""
-    try:
-        turn = _UPRIGHT.get(block.get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 - a broken EXIF block is no reason to drop a good picture
-        return picture
-    return picture if turn is None else picture.transpose(turn)
-
-
-def exif(image: Image.Image) -> Image.Exif:
-    """The file's EXIF block, empty where it cannot be read."""
-    try:
-        return image.getexif()
-    except Exception:  # noqa: BLE001 - likewise
-        return Image.Exif()
+    return pictures.upright(picture, pictures.orientation_of(block))
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

@@ -83,8 +83,9 @@ class FailingBlobs:
 def kind_of(name: str) -> str:
     """What an object is: `candidates`, `part`, `verdicts`, `archive`, …, as in `POINTS`."""
     last = name.rpartition("/")[2]
-    if last.startswith("part-"):
-        return "part"
+    for numbered in ("part", "transformed"):
+        if last.startswith(f"{numbered}-"):
+            return numbered
     if last.startswith("chunk_"):
         return "archive"
     return last.partition(".")[0]

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { count, failure, h, outside, waiting } from "./dom.js";
 import { urlList } from "./list.js";
+import { transforming } from "./transforming.js";
 
 const URLS = "urls";
 const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
@@ -19,7 +20,9 @@ export async function showNew(main, signal) {
     return;
   }
   const idempotency = api.unique();
+  const transform = transforming();
   const fields = {
+    ...transform.inputs,
     keywords: h("textarea", { id: "keywords", rows: 3, "aria-describedby": "keywords-hint", placeholder: "red panda" }),
     max_images: h("input", { id: "max_images", type: "number", min: 1, step: 1, value: 200, inputmode: "numeric", required: true, "aria-describedby": "max_images-hint" }),
     urls: h("textarea", { id: "urls", rows: 5, spellcheck: "false", "aria-describedby": "urls-hint", placeholder: "https://…" }),
@@ -77,6 +80,7 @@ export async function showNew(main, signal) {
         near_duplicates: near === "off" ? null : Number(near),
         refill_factor: Number(fields.refill_factor.value),
         format: fields.format.value,
+        ...transform.asked(),
       },
     };
   }
@@ -160,6 +164,7 @@ export async function showNew(main, signal) {
           field("name", "Name", fields.name, "For you; the keywords if it is empty."),
           field("min_size", "Shortest side, in pixels", fields.min_size, "Smaller images are dropped."),
           field("near_duplicates", "Near-duplicates", fields.near_duplicates, "Equal files are always dropped; these are images that look the same."),
+          ...transform.elements(field),
           field("format", "Archives", fields.format, ""),
           field("priority", "Priority", fields.priority, "0 to 10; higher goes first where jobs wait for each other."),
           field("refill_factor", "Patience", fields.refill_factor, "How many URLs are looked at, at most, for each image that is asked for."),

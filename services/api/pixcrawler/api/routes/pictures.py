@@ -24,7 +24,13 @@ from pixcrawler.common.ids import chunk_id
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
 PartsOf = Annotated[Parts, Depends(parts_of)]
-Sha256 = Annotated[str, Path(description="In hex, as in the list of images.")]
+Sha256 = Annotated[
+    str,
+    Path(
+        description="In hex: of the image as it was found (`original_sha256` in the list of "
+        "images), or of the file that was made of it."
+    ),
+]
 
 NOT_MODIFIED = 304
 MEDIA_TYPES: Final = {
@@ -53,11 +59,18 @@ async def list_images(
     limit: Limit = 50,
 ) -> Page[ImageView]:
     """What was kept so far, in completed chunks; a page may have fewer images than asked for."""
-    await found_job(parts, caller, job_id)
+    job = await found_job(parts, caller, job_id)
     start = Position(*map(int, cursors.load(cursor, int, int))) if cursor else Position(0, 0)
     async with parts.engine.connect() as connection:
         chunks = await store.chunk_states(connection, job_id)
-    found = await images.page(parts.blobs, job_id, chunks, start=start, limit=limit)
+    found = await images.page(
+        parts.blobs,
+        job_id,
+        chunks,
+        start=start,
+        limit=limit,
+        transformed=job.options.transform is not None,
+    )
     return Page(items=found.images, next_cursor=cursors.dump(*found.after) if found.after else None)
 
 
@@ -79,7 +92,7 @@ async def image(
     if_none_match: Annotated[str, Header()] = "",
 ) -> Response:
     """A kept image, out of its chunk's archive."""
-    await found_job(parts, caller, job_id)
+    job = await found_job(parts, caller, job_id)
     missing = not_found(f"image {sha256} of chunk {chunk}")
     name = chunk_id(job_id, chunk_index(job_id, chunk))
     result = await result_of(parts.blobs, name)
@@ -87,6 +100,9 @@ async def image(
         raise missing
     try:
         member = await parts.archives.find(result.archive, sha256)
+        if member is None and job.options.transform is not None:
+            original = await images.original_of(parts.blobs, name, sha256)
+            member = await parts.archives.find(result.archive, original)
     except BlobNotFound:
         raise missing from None
     extension = "" if member is None else member.name[member.name.rfind(".") :]
