@@ -1,6 +1,6 @@
 """How quickly a list of URLs is taken in, and with how much memory; and how quickly it is read.
 
-    .venv/bin/python -m bench.url_lists [--rows 10000000] [--formats parquet,csv.gz]
+    .venv/bin/python -m bench.url_lists [--rows 10000000] [--formats parquet,csv.gz,txt,…]
 
 Writes lists of so many rows (a URL, a caption, a licence), takes each in as the api does, into a
 folder, and reads stretches of 500 as the downloader does. Memory is the most that the process that
@@ -10,7 +10,9 @@ plays the api, and the one that reads the list, ever had resident (the kernel's 
 import argparse
 import asyncio
 import gzip
+import json
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -28,6 +30,7 @@ STRETCH = 500
 PIECE = 64 << 10
 """Bytes that a web server hands over at a time."""
 MB = 1_000_000
+COLUMNS = ("url", "caption", "license")
 
 
 def rows(count: int) -> Iterator[tuple[str, str, str]]:
@@ -45,13 +48,28 @@ def rows(count: int) -> Iterator[tuple[str, str, str]]:
 
 def write(path: Path, count: int) -> None:
     """A list in the format that the name says."""
-    if path.suffix == ".parquet":
-        write_parquet(path, count)
+    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    if kind == "parquet":
+        plain = path.with_suffix("")
+        write_parquet(plain, count)
+        pack(plain, path) if path.suffix == ".gz" else plain.rename(path)
         return
+    separator = {"csv": ",", "tsv": "\t"}.get(kind, "")
     with gzip.open(path, "wt", 1) if path.suffix == ".gz" else path.open("w") as file:
-        file.write("url,caption,license\n")
+        if separator:
+            file.write(separator.join(COLUMNS) + "\n")
         for row in rows(count):
-            file.write(",".join(row) + "\n")
+            if kind == "jsonl":
+                file.write(json.dumps(dict(zip(COLUMNS, row, strict=True))) + "\n")
+            else:
+                file.write((separator.join(row) if separator else row[0]) + "\n")
+
+
+def pack(plain: Path, path: Path) -> None:
+    """Gzip over a file, and no file any more."""
+    with plain.open("rb") as source, gzip.open(path, "wb", 1) as packed:
+        shutil.copyfileobj(source, packed)
+    plain.unlink()
 
 
 def write_parquet(path: Path, count: int) -> None:
@@ -130,7 +148,7 @@ async def measure(kind: str, count: int, folder: Path) -> None:
     size = path.stat().st_size / MB
     stored = sum([found.size async for found in blobs.list("lists/")])
     print(
-        f"{kind:>8}: {taken.answer.rows:,} rows, {size:.0f} MB in {seconds:.0f} s"
+        f"{kind:>10}: {taken.answer.rows:,} rows, {size:.0f} MB in {seconds:.0f} s"
         f" ({taken.answer.rows / seconds:,.0f} rows/s); memory: api {after:.0f} MB (before:"
         f" {before:.0f}), reader {reader_mb:.0f} MB; stored {stored / MB:.0f} MB;"
         f" {STRETCH} rows read in {stretch_s * 1000:.1f} ms, memory then {peak_mb('self'):.0f} MB"
