@@ -20,6 +20,10 @@ from tests.integration.common.test_bad_records import roomy_bench
 
 HOUR_S = 3600.0
 
+AGAIN = 0.10
+"""The share of work done again. The aim is 5 %, and `bench/rolling_restart.py` measures 0.0 % on a
+quiet machine; here a drain may outlast the rebalance that waits for it."""
+
 
 async def send_old(bench: Bench, partition: int, *indices: int) -> None:
     """Publish records that were written an hour ago."""
@@ -146,11 +150,10 @@ async def test_a_slow_handler_never_leaves_the_group(bench: Bench) -> None:
     assert begun == [bench.chunk(1)]
 
 
-@pytest.mark.parametrize(("named", "at_most"), [(True, 0.10), (False, 0.35)])
-async def test_a_rolling_restart_does_little_again(kafka: str, named: bool, at_most: float) -> None:
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_rolling_restart_does_little_again(kafka: str, named: bool) -> None:
     """Four replicas, forty chunks in flight: where names come back nothing moves; where each
-    restart brings a new name, the newcomer's share does. (The aim, measured on a quiet machine, is
-    in `bench/rolling_restart.py`.)"""
+    restart brings a new name, the newcomer's share waits for its work."""
     found = await rolling_restart.measure(kafka, Options(named=named, work_s=2.0, pause_s=0.5))
     assert found.chunks > 40
-    assert found.share < at_most, found
+    assert found.share < AGAIN, found

@@ -1,7 +1,7 @@
 """The consumer loop when partitions move between replicas."""
 
 from pixcrawler.common.stage import Stage
-from tests.integration.common.bench import Bench, Gate, soon
+from tests.integration.common.bench import DEADLINE_S, QUICK, Bench, Gate, soon
 
 
 async def joined(*stages: Stage) -> None:
@@ -9,43 +9,70 @@ async def joined(*stages: Stage) -> None:
     await soon(lambda: all(len(_partitions(stage)) == 1 for stage in stages))
 
 
-async def test_work_survives_a_rebalance(bench: Bench) -> None:
-    """When a replica joins in the middle of all work, everything is finished by someone."""
-    await bench.send(0, partition=0)
-    await bench.send(1, partition=1)
-    first, second = Gate(shut=True), Gate(shut=True)
-    old, new = bench.stage(first), bench.stage(second)
-    async with bench.running(old, new):
-        # Whoever comes first holds both until the other has joined.
-        await joined(old, new)
-        await soon(lambda: len(first.calls) >= 1 and len(second.calls) >= 1)
-        first.open()
-        second.open()
-        await bench.until_committed()
-    # A set: work that ends before its record is delivered again is done twice.
-    assert set(first.finished + second.finished) == {bench.chunk(0), bench.chunk(1)}
+async def test_what_moves_waits_for_its_work(bench: Bench) -> None:
+    """A replica joins in the middle of all work: nothing is begun again, and the newcomer gets its
+    share as soon as the work of a partition is done; meanwhile nothing more of that is begun."""
+    await bench.send(0, 1, partition=0)
+    await bench.send(10, 11, partition=1)
+    gate, newcomer = Gate(shut=True), Gate()
+    limits = QUICK.with_in_flight(10)
+    old, new = bench.stage(gate, drain_s=DEADLINE_S, limits=limits), bench.stage(newcomer)
+    async with bench.running(old):
+        await soon(lambda: len(gate.calls) == 4 and len(old._busy()) == 2)
+        async with bench.running(new):
+            await soon(lambda: len(old._leaving) == 1)
+            [leaving] = old._leaving
+            await bench.send(2, partition=leaving.partition)
+            await bench.send(12, partition=1 - leaving.partition)
+            await soon(lambda: len(gate.calls) == 5)
+            gate.open()
+            await joined(old, new)
+            await bench.until_committed()
+    assert sorted(gate.finished) == [bench.chunk(index) for index in (0, 1, 10, 11, 12)]
+    assert newcomer.finished == [bench.chunk(2)]
+    assert (gate.cancelled, len(gate.calls)) == ([], 5)
 
 
-async def test_adopted_work_is_not_started_twice(bench: Bench) -> None:
-    """A long handler runs through a rebalance; its record, delivered again, joins it."""
+async def test_what_takes_too_long_moves_all_the_same(bench: Bench) -> None:
+    """A newcomer waits no longer than a stop would: then the work is begun again where its
+    partition went; what stays is adopted, not started twice."""
     await bench.send(0, partition=0)
     await bench.send(1, partition=1)
     gate, newcomer = Gate(shut=True), Gate(shut=True)
-    old = bench.stage(gate)
+    old, new = bench.stage(gate, drain_s=2.0), bench.stage(newcomer)
     async with bench.running(old):
-        await soon(lambda: len(gate.calls) == 2)
-        new = bench.stage(newcomer)
+        await soon(lambda: len(gate.calls) == 2 and len(old._busy()) == 2)
         async with bench.running(new):
             await joined(old, new)
             await soon(lambda: len(newcomer.calls) == 1 and len(gate.cancelled) == 1)
             [kept] = set(gate.calls) - set(gate.cancelled)
-            await soon(lambda: _redelivered(old, kept))
+            await soon(lambda: not old._offsets.unresumed())
             gate.open()
             newcomer.open()
             await bench.until_committed()
     assert gate.calls.count(kept) == 1
     assert gate.finished == [kept]
     assert newcomer.finished == gate.cancelled
+
+
+async def test_who_drains_commits_over_a_rebalance(bench: Bench) -> None:
+    """A replica joins while another one drains, which polls no more: its work is not repeated."""
+    await bench.send(0, 1, partition=0)
+    await bench.send(10, 11, partition=1)
+    gate, newcomer = Gate(), Gate()
+    gate.shut(bench.chunk(0), bench.chunk(10))
+    limits = QUICK.with_in_flight(10)
+    old, new = bench.stage(gate, drain_s=DEADLINE_S, limits=limits), bench.stage(newcomer)
+    async with bench.running(old):
+        await soon(lambda: len(gate.finished) == 2 and len(old._busy()) == 2)
+        await old.stop()
+        async with bench.running(new):
+            await soon(lambda: len(old._leaving) == 1)
+            gate.open()
+            await soon(lambda: len(_partitions(new)) == 2)
+            await bench.until_committed()
+    assert sorted(gate.finished) == [bench.chunk(index) for index in (0, 1, 10, 11)]
+    assert newcomer.calls == []
 
 
 async def test_what_is_done_is_committed_on_revoke(bench: Bench) -> None:
@@ -118,7 +145,3 @@ async def test_three_replicas_share_a_busy_topic(bench: Bench) -> None:
 
 def _partitions(stage: Stage) -> set[object]:
     return set(stage._offsets._partitions)
-
-
-def _redelivered(stage: Stage, chunk: str) -> bool:
-    return any(len(work.deliveries) > 1 for (_, key), work in stage._works.items() if key == chunk)

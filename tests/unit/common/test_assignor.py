@@ -11,7 +11,7 @@ from aiokafka.coordinator.protocol import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixcrawler.common.assignor import SteadyAssignor, new_assignor, share
+from pixcrawler.common.assignor import Owned, SteadyAssignor, new_assignor, share
 
 TOPICS = {"a": 12, "b": 5}
 MEMBERS = st.lists(st.sampled_from("uvwxyz"), min_size=1, max_size=6, unique=True)
@@ -35,9 +35,21 @@ class Group:
         for member, assignor in self.assignors.items():
             sent = ConsumerProtocolMemberAssignment.decode(found[member].encode())
             assignor.on_assignment(sent)
-        return {
-            m: {(t, p) for t, ps in a.owned.items() for p in ps} for m, a in self.assignors.items()
+        return {m: _pairs(a.owned) for m, a in self.assignors.items()}
+
+    def say_busy(self, member: str, busy: set[tuple[str, int]]) -> None:
+        """What the member says at the next rebalance."""
+        self.assignors.setdefault(member, new_assignor()).busy = {
+            topic: [p for t, p in busy if t == topic] for topic in TOPICS
         }
+
+    def leaving(self, member: str) -> set[tuple[str, int]]:
+        """What the member shall let go of."""
+        return _pairs(self.assignors[member].leaving)
+
+
+def _pairs(owned: Owned) -> set[tuple[str, int]]:
+    return {(topic, p) for topic, partitions in owned.items() for p in partitions}
 
 
 @given(st.lists(MEMBERS, min_size=1, max_size=6))
@@ -59,6 +71,49 @@ def test_fair_and_steady_whoever_comes_and_goes(steps: list[list[str]]) -> None:
         totals = [len(has) for has in after.values()]
         assert max(totals) - min(totals) <= 2
         before = dict(after)
+
+
+@given(st.lists(MEMBERS, min_size=2, max_size=5), st.data())
+def test_what_is_busy_moves_when_its_owner_lets_go(
+    steps: list[list[str]], data: st.DataObject
+) -> None:
+    """Nothing is taken from whoever works on it; once they have let go, all is fair again."""
+    group = Group()
+    before: dict[str, set[tuple[str, int]]] = {}
+    for members in steps:
+        busy = {
+            m: {each for each in sorted(before.get(m, ())) if data.draw(st.booleans())}
+            for m in members
+        }
+        for member, has in busy.items():
+            group.say_busy(member, has)
+        after = group.rebalance(members)
+        every = [each for has in after.values() for each in has]
+        assert sorted(every) == [(t, p) for t, n in sorted(TOPICS.items()) for p in range(n)]
+        leaving = {m: group.leaving(m) for m in members}
+        for member, has in after.items():
+            assert busy[member] <= has
+            assert leaving[member] <= busy[member]
+            group.say_busy(member, has - leaving[member])
+        settled = group.rebalance(members)
+        for topic, count in TOPICS.items():
+            sizes = [sum(t == topic for t, _ in has) for has in settled.values()]
+            assert (min(sizes), sum(sizes)) == (count // len(members), count)
+        for member, has in settled.items():
+            assert group.leaving(member) == set()
+            assert has >= after[member] - leaving[member]
+        before = dict(settled)
+
+
+def test_an_older_version_is_understood() -> None:
+    """It says nothing of what is busy, and ignores what it is told beyond its partitions."""
+    old = ConsumerProtocolMemberMetadata(
+        0, sorted(TOPICS), b'{"era": 1, "owned": {"a": [0, 1, 2, 3, 4, 5], "b": [0, 1, 2]}}'
+    )
+    new = ConsumerProtocolMemberMetadata(0, sorted(TOPICS), b"")
+    cluster: Any = SimpleNamespace(partitions_for_topic=lambda name: set(range(TOPICS[name])))
+    given_to = SteadyAssignor.assign(cluster, {"old": old, "new": new})
+    assert dict(given_to["old"].assignment) == {"a": [0, 1, 2, 3, 4, 5], "b": [0, 1, 2]}
 
 
 def test_nothing_moves_when_nobody_came_or_went() -> None:

@@ -1,5 +1,6 @@
 """The law of committing: never past a record that is in hand."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -23,11 +24,12 @@ def test_the_lowest_contiguous_offset_is_committed() -> None:
     assert offsets.committable().positions == {"p": 10}
 
 
-def test_what_was_delivered_in_an_earlier_epoch_does_not_count() -> None:
-    """After a rebalance the record comes again; its first delivery may not commit the second."""
+def test_what_was_delivered_before_the_partition_went_away_does_not_count() -> None:
+    """When it comes back the record comes again; its first delivery may not commit the second."""
     offsets: Offsets[str] = Offsets()
     offsets.assign(["p"])
     old = offsets.deliver("p", 1)
+    offsets.assign([])
     offsets.assign(["p"])
     offsets.deliver("p", 1)
     offsets.done(old)
@@ -44,7 +46,8 @@ def test_nothing_is_committed_between_revoke_and_assign() -> None:
     assert offsets.committable().positions == {}
     offsets.assign(["p"])
     offsets.committed(late)
-    offsets.done(offsets.deliver("p", 1))
+    assert offsets.committable().positions == {}
+    offsets.resume("p", 1)
     assert offsets.committable().positions == {"p": 2}
 
 
@@ -72,24 +75,44 @@ class Consumer(RuleBasedStateMachine):
         self.next = {0: 0, 1: 0}  # to be delivered
         self.assigned: frozenset[int] = frozenset()
         self.tokens: list[Token[int]] = []
-        self.effects: dict[int, set[int]] = {0: set(), 1: set()}  # done at any time
+        self.effects: dict[int, set[int]] = {0: set(), 1: set()}  # done at any time, by anyone
+        self.log: dict[int, set[int]] = {0: set(), 1: set()}  # all that is not compacted away
         self.late: list[Commit[int]] = []
 
-    @rule(partitions=st.frozensets(st.sampled_from([0, 1])))
-    def rebalance(self, partitions: frozenset[int]) -> None:
+    @rule(partitions=st.frozensets(st.sampled_from([0, 1])), others=st.integers(0, 3))
+    def rebalance(self, partitions: frozenset[int], others: int) -> None:
+        """Somebody else may have had everything meanwhile, and come farther."""
         self.offsets.revoke()
+        for partition in self.broker if others else ():
+            position = self.broker[partition] + others
+            self.effects[partition] |= set(range(position))
+            self.broker[partition] = position
         self.offsets.assign(partitions)
         self.assigned = partitions
         self.next = dict(self.broker)
+
+    @precondition(lambda self: self.offsets.unresumed())
+    @rule(data=st.data())
+    def ask(self, data: st.DataObject) -> None:
+        partition = data.draw(st.sampled_from(self.offsets.unresumed()))
+        self.offsets.resume(partition, self.broker[partition])
 
     @precondition(lambda self: self.assigned)
     @rule(data=st.data(), gap=st.integers(0, 2))
     def deliver(self, data: st.DataObject, gap: int) -> None:
         partition = data.draw(st.sampled_from(sorted(self.assigned)))
-        offset = self.next[partition] + gap
-        self.effects[partition] |= set(range(self.next[partition], offset))  # compacted away
+        beyond = max({self.next[partition], *(each + 1 for each in self.log[partition])}) + gap
+        offset = min(
+            {each for each in self.log[partition] if each >= self.next[partition]} | {beyond}
+        )
+        self.log[partition].add(offset)
+        self.effects[partition] |= set(range(self.next[partition], offset)) - self.log[partition]
         self.next[partition] = offset + 1
-        self.tokens.append(self.offsets.deliver(partition, offset))
+        token = self.offsets.deliver(partition, offset)
+        if self.offsets.is_done(token):
+            assert offset in self.effects[partition]
+        elif token not in self.tokens:
+            self.tokens.append(token)
 
     @precondition(lambda self: self.tokens)
     @rule(data=st.data())
@@ -101,6 +124,8 @@ class Consumer(RuleBasedStateMachine):
     @rule(answered=st.booleans())
     def commit(self, answered: bool) -> None:
         due = self.offsets.committable()
+        for partition, position in due.positions.items():
+            assert position >= self.broker[partition], "a commit went back"
         self.broker.update(due.positions)
         if answered:
             self.offsets.committed(due)
@@ -160,6 +185,8 @@ class Exactly(RuleBasedStateMachine):
 
     @rule(partitions=st.frozensets(st.integers(0, 2)))
     def assign(self, partitions: frozenset[int]) -> None:
+        """All partitions are new: what stays has a machine of its own above."""
+        self.offsets.assign([])
         self.offsets.assign(partitions)
         self.naive = Naive()
         self.naive.delivered = {partition: [] for partition in partitions}
@@ -226,7 +253,48 @@ def test_what_is_done_is_remembered_while_the_partition_stays() -> None:
     offsets.assign(["a"])
     offsets.done(tokens["b", 3])
     again = [offsets.deliver("a", n) for n in range(4)]
-    assert [offsets.done_before(token) for token in again] == [False, True, True, False]
+    assert again == [tokens["a", n] for n in range(4)]
+    assert [offsets.is_done(token) for token in again] == [False, True, True, False]
+    offsets.done(tokens["a", 0])
+    assert offsets.committable().positions == {"a": 3}
     offsets.assign(["a", "b"])
-    assert not any(offsets.done_before(offsets.deliver("b", n)) for n in range(4))
+    assert not any(offsets.is_done(offsets.deliver("b", n)) for n in range(4))
     assert offsets.committable().positions == {}
+
+
+@pytest.mark.parametrize("committed", [0, None])
+def test_who_drains_commits_what_nobody_delivers_again(committed: int | None) -> None:
+    """Work that outlasts a rebalance counts as soon as it is known where the broker goes on."""
+    offsets: Offsets[str] = Offsets()
+    offsets.assign(["p"])
+    tokens = [offsets.deliver("p", offset) for offset in range(5)]
+    offsets.assign(["p"])
+    for token in tokens:
+        offsets.done(token)
+    assert (offsets.unresumed(), offsets.committable().positions) == (("p",), {})
+    offsets.resume("p", committed)
+    assert (offsets.unresumed(), offsets.committable().positions) == ((), {"p": 5})
+
+
+def test_nothing_is_committed_behind_what_others_have_committed() -> None:
+    """Somebody had the partition in a generation that was missed here: commits never go back."""
+    offsets: Offsets[str] = Offsets()
+    offsets.assign(["p"])
+    tokens = [offsets.deliver("p", offset) for offset in range(5)]
+    offsets.assign(["p"])
+    offsets.done(tokens[0])
+    offsets.resume("p", 3)
+    offsets.done(tokens[1])
+    assert offsets.committable().positions == {}
+    offsets.done(tokens[3])
+    assert offsets.committable().positions == {"p": 4}
+
+
+def test_what_was_set_back_is_done_again() -> None:
+    """Offsets that somebody sets back ask for everything again, whatever is remembered."""
+    offsets: Offsets[str] = Offsets()
+    offsets.assign(["p"])
+    offsets.done(offsets.deliver("p", 7))
+    offsets.assign(["p"])
+    again = [offsets.deliver("p", offset) for offset in range(8)]
+    assert not any(map(offsets.is_done, again))

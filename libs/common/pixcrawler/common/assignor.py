@@ -5,13 +5,19 @@ again. Kafka's ranges move half of all partitions whenever a replica comes or go
 that have to: a newcomer's share is taken from those who have most, the share of one that left is
 spread over those who have least.
 
+And those that have to move wait for their work: who owns a busy one keeps it at first and is told
+to let go of it. It takes nothing more of it, finishes what it has in hand, and joins the group
+again, and then the partition moves. (Cooperative rebalancing, KIP-429, in two steps over the eager
+protocol, which is the one that the client speaks; but there what is in hand is not waited for.)
+
 The memory of it is a class of its own for each consumer: the client wants classes, and the sticky
 assignor that it brings along shares its memory between all consumers of a process.
 """
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
@@ -23,30 +29,42 @@ from aiokafka.coordinator.protocol import (
 Owned = Mapping[str, Collection[int]]
 """Partitions by topic."""
 
+NOTHING: Owned = MappingProxyType({})
+
 
 class SteadyAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
     """The assignor; `new_assignor` gives one to each consumer.
 
     Members send what they own with the era in which they got it, each assignment being an era: what
-    a member owns since an earlier era than others has been given to somebody else meanwhile.
+    a member owns since an earlier era than others has been given to somebody else meanwhile. A
+    member of a version that sends less is understood: none of its partitions is busy.
+
+    Attributes:
+        owned: What the member has.
+        busy: What of it has work in hand that is worth waiting for; set by whoever owns the class.
+        leaving: What of it the member shall let go of as soon as it can.
+        era: Counts assignments.
     """
 
     name = "pixcrawler-steady"
     version = 0
-    owned: ClassVar[dict[str, list[int]]] = {}
+    owned: ClassVar[Owned] = NOTHING
+    busy: ClassVar[Owned] = NOTHING
+    leaving: ClassVar[Owned] = NOTHING
     era: ClassVar[int] = 0
 
     @classmethod
     def metadata(cls, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """What the member says when it joins."""
-        said = json.dumps({"era": cls.era, "owned": cls.owned}).encode()
+        said = _dump({"era": cls.era, "owned": dict(cls.owned), "busy": dict(cls.busy)})
         return ConsumerProtocolMemberMetadata(cls.version, sorted(topics), said)
 
     @classmethod
     def on_assignment(cls, assignment: ConsumerProtocolMemberAssignment) -> None:
         """What the member was given."""
+        told = _read(assignment.user_data)
         cls.owned = {topic: list(partitions) for topic, partitions in assignment.assignment}
-        cls.era = _read(assignment.user_data)[0]
+        cls.era, cls.leaving = told.era, told.leaving
 
     @classmethod
     def assign(
@@ -54,19 +72,26 @@ class SteadyAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
         """What the leader gives to whom."""
         said = {member: _read(metadata.user_data) for member, metadata in members.items()}
-        era = 1 + max((each for each, _ in said.values()), default=0)
+        era = 1 + max((each.era for each in said.values()), default=0)
         given: dict[str, dict[str, list[int]]] = {member: {} for member in members}
+        leaving: dict[str, dict[str, list[int]]] = {member: {} for member in members}
         for topic in sorted({topic for each in members.values() for topic in each.subscription}):
             readers = sorted(m for m, each in members.items() if topic in each.subscription)
             claims = _claims(topic, {member: said[member] for member in readers})
+            busy = {p for m in readers for p in claims[m] if p in said[m].busy.get(topic, ())}
             totals = {m: sum(map(len, given[m].values())) for m in readers}
-            shares = share(sorted(cluster.partitions_for_topic(topic) or ()), claims, totals)
-            for member, partitions in shares.items():
-                given[member][topic] = partitions
-        told = json.dumps({"era": era}).encode()
+            there = sorted(cluster.partitions_for_topic(topic) or ())
+            shares = share(there, claims, totals, busy)
+            for member, now in waiting(shares, claims, busy).items():
+                given[member][topic] = now
+                leaving[member][topic] = sorted(set(now) - set(shares[member]))
         return {
-            member: ConsumerProtocolMemberAssignment(cls.version, sorted(by_topic.items()), told)
-            for member, by_topic in given.items()
+            member: ConsumerProtocolMemberAssignment(
+                cls.version,
+                sorted(given[member].items()),
+                _dump({"era": era, "leaving": leaving[member]}),
+            )
+            for member in members
         }
 
 
@@ -83,6 +108,7 @@ def share(
     partitions: Sequence[int],
     owned: Mapping[str, Collection[int]],
     totals: Mapping[str, int],
+    busy: Collection[int] = (),
 ) -> dict[str, list[int]]:
     """Partitions of one topic for each member: as many for each, but for one, and few that move.
 
@@ -90,10 +116,14 @@ def share(
         partitions: All of them.
         owned: What each member has; nothing twice.
         totals: What each member has got of other topics: who has less gets the odd one.
+        busy: What had better stay where it is.
     """
     at_least, odd = divmod(len(partitions), len(owned))
     there = set(partitions)
-    mine = {member: sorted(there & set(has)) for member, has in owned.items()}
+    mine = {
+        member: sorted(there & set(has), key=lambda p: (p not in busy, p))
+        for member, has in owned.items()
+    }
     # Who has more keeps one more, as far as there are odd ones.
     by_right = sorted(mine, key=lambda m: (-min(len(mine[m]), at_least + 1), totals[m], m))
     quota = {m: at_least + (number < odd) for number, m in enumerate(by_right)}
@@ -107,21 +137,53 @@ def share(
     return kept
 
 
-def _claims(topic: str, said: Mapping[str, tuple[int, Owned]]) -> dict[str, list[int]]:
+def waiting(
+    shares: Mapping[str, Collection[int]],
+    owned: Mapping[str, Collection[int]],
+    busy: Collection[int],
+) -> dict[str, list[int]]:
+    """The shares for now: what is busy and has to move stays with whoever has it."""
+    held = {p: member for member, has in owned.items() for p in has if p in busy}
+    now = {
+        member: {p for p in has if held.get(p, member) == member} for member, has in shares.items()
+    }
+    for partition, member in held.items():
+        now[member].add(partition)
+    return {member: sorted(has) for member, has in now.items()}
+
+
+class _Said(NamedTuple):
+    """What a member says when it joins, or what it is told."""
+
+    era: int = 0
+    owned: Owned = NOTHING
+    busy: Owned = NOTHING
+    leaving: Owned = NOTHING
+
+
+def _claims(topic: str, said: Mapping[str, _Said]) -> dict[str, list[int]]:
     """What each member owns of a topic, nothing twice: the latest era wins."""
     claimed: set[int] = set()
     claims: dict[str, list[int]] = {member: [] for member in said}
-    for member in sorted(said, key=lambda m: (-said[m][0], m)):
-        claims[member] = [p for p in said[member][1].get(topic, ()) if p not in claimed]
+    for member in sorted(said, key=lambda m: (-said[m].era, m)):
+        claims[member] = [p for p in said[member].owned.get(topic, ()) if p not in claimed]
         claimed.update(claims[member])
     return claims
 
 
-def _read(user_data: bytes) -> tuple[int, Owned]:
-    """Era and partitions; nothing of what cannot be read."""
+def _dump(said: Mapping[str, Any]) -> bytes:
+    return json.dumps(said).encode()
+
+
+def _read(user_data: bytes) -> _Said:
+    """What is said; nothing of what cannot be read."""
     try:
         said: Any = json.loads(user_data or b"{}")
-        era, owned = int(said.get("era", 0)), said.get("owned", {})
-        return era, {str(topic): [int(p) for p in ps] for topic, ps in owned.items()}
+        partitions = (_partitions(said.get(name, {})) for name in ("owned", "busy", "leaving"))
+        return _Said(int(said.get("era", 0)), *partitions)
     except (ValueError, TypeError, AttributeError):
-        return 0, {}
+        return _Said()
+
+
+def _partitions(said: Any) -> Owned:
+    return {str(topic): [int(each) for each in given] for topic, given in said.items()}

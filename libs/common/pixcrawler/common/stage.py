@@ -10,9 +10,10 @@ aiokafka 0.14 (its source says the same):
   is done is committed (`offsets.py`), explicitly, in a timeout, by epoch of the assignment.
 - Every rebalance is eager: all positions go back to the last commit. On revoke the loop commits
   what is contiguous and returns at once; work in hand goes on. On assign, work of partitions that
-  went elsewhere is cancelled; work of those that stayed is *adopted* when its record is delivered
-  again, because a record whose key is in hand joins the work instead of starting it twice.
-  A double run is waste, never damage: every object is created once.
+  went elsewhere is cancelled; work of those that stayed goes on, and its record, delivered again,
+  is known (`offsets.py`). A double run is waste, never damage: every object is created once.
+- A partition that shall move while work of it is in hand stays until that is done (`assignor.py`):
+  the loop takes nothing more of it, and then joins the group again.
 - The client swallows exceptions of the rebalance listener, and `stop()` does not call it. Awaiting
   the loop from the listener would deadlock: `getmany` waits for the assignment.
 - `rebalance_timeout_ms` defaults to the session timeout; here it is the drain budget and a margin.
@@ -43,7 +44,7 @@ from pixcrawler.common.ids import task_id
 from pixcrawler.common.jobwatch import DatabaseWatch, JobWatch, NoWatch
 from pixcrawler.common.kafka import Servers, options
 from pixcrawler.common.limits import DRAIN_S, Limits
-from pixcrawler.common.offsets import Offsets, Token
+from pixcrawler.common.offsets import Offsets
 from pixcrawler.common.publisher import TOO_LARGE, Publisher
 from pixcrawler.common.retry import Patience, exhausted, patiently
 from pixcrawler.common.watchdog import Watchdog
@@ -67,6 +68,10 @@ REBALANCE_MARGIN_S = 10.0
 CANCEL_S = 2.0
 """How long cancelled work may take to end."""
 LEAVE_S = 2.0
+BUSY_S = 1.0
+"""Work that is younger does not keep its partition from moving: another rebalance costs more."""
+HAND_OVER_S = 5.0
+"""How long what can move waits for what cannot yet, so that both need one rebalance only."""
 FETCH_PARTITION_BYTES = 256 * 1024
 """What is fetched of a partition before it is asked for: some 500 events. It stays in memory while
 the hands are full, and a stage may read 84 partitions. A larger record comes all the same."""
@@ -132,6 +137,10 @@ class Stage:
         # A stage that may not write chunk.failed never gives up on an event.
         self._endless = not _may_fail_chunks(name)
         self._offsets: Offsets[TopicPartition] = Offsets()
+        self._assignor = new_assignor()
+        self._leaving: dict[TopicPartition, float] = {}  # to be let go of → told at
+        self._assigned_at = clock()
+        self._handed_over = False
         self._works: dict[tuple[str, str], Work] = {}
         self._dead_letters = dlq.Limiter(
             run=self.limits.poison_run,
@@ -172,6 +181,7 @@ class Stage:
             while not self._stopping.is_set():
                 self._advanced_at = self.clock()
                 await self._poll(consumer)
+                await self._hand_over(consumer)
                 if self.clock() - self._committed_at >= COMMIT_EVERY_S:
                     await self._commit(consumer)
                     self._measure(consumer)
@@ -232,7 +242,7 @@ class Stage:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             group_instance_id=self._instance or None,
-            partition_assignment_strategy=(new_assignor(),),
+            partition_assignment_strategy=(self._assignor,),
             session_timeout_ms=_ms(self._session_timeout_s),
             heartbeat_interval_ms=_ms(min(HEARTBEAT_S, self._session_timeout_s / 4)),
             rebalance_timeout_ms=_ms(self._rebalance_s),
@@ -327,8 +337,11 @@ class Stage:
 
     def _take(self, raw: ConsumerRecord[bytes, bytes], unreadable: Poison | None = None) -> None:
         """Start a piece of work for a record, or let it join the one that has its key."""
-        token = self._offsets.deliver(TopicPartition(raw.topic, raw.partition), raw.offset)
-        if self._was_done(token):
+        partition = TopicPartition(raw.topic, raw.partition)
+        if partition in self._leaving:
+            return  # whoever gets the partition gets it from the last commit on
+        token = self._offsets.deliver(partition, raw.offset)
+        if self._offsets.is_done(token):
             return
         route = self._routes[raw.topic]
         try:
@@ -344,17 +357,12 @@ class Stage:
         work = self._works.get((raw.topic, key))
         if work is None:
             self._start((raw.topic, key), route, [delivery])
+        elif any(held.token == token for held in work.held):
+            pass  # adopted
         elif work.open:
             work.deliveries.append(delivery)
         else:
             work.after.append(delivery)
-
-    def _was_done(self, token: Token[TopicPartition]) -> bool:
-        """Whether the record was done before a rebalance, and only its commit had to wait."""
-        if not self._offsets.done_before(token):
-            return False
-        self._offsets.done(token)
-        return True
 
     def _start(self, key: tuple[str, str], route: Route[Any], deliveries: list[Delivery]) -> None:
         work = Work(key, route, deliveries, self.clock())
@@ -374,7 +382,7 @@ class Stage:
         elif not task.cancelled() or work.unwanted:
             for delivery in work.deliveries:
                 self._offsets.done(delivery.token)
-        after = [each for each in work.after if not self._was_done(each.token)]
+        after = [each for each in work.after if not self._offsets.is_done(each.token)]
         if after and not self._stopping.is_set():
             self._start(work.key, work.route, after)
 
@@ -528,6 +536,7 @@ class Stage:
         """Commit what is done, of the present assignment; whatever fails is tried again later."""
         async with self._committing:
             self._committed_at = self.clock()
+            await self._resume(consumer)
             due = self._offsets.committable()
             if not due.positions:
                 return
@@ -543,22 +552,80 @@ class Stage:
             else:
                 self._offsets.committed(due)
 
+    async def _resume(self, consumer: AIOKafkaConsumer) -> None:
+        """Ask where the broker goes on with what stayed over a rebalance, if no record told it."""
+        epoch, stayed = self._offsets.epoch, self._offsets.unresumed()
+        if not stayed:
+            return
+        try:
+            async with asyncio.timeout(COMMIT_S):
+                found = await asyncio.gather(*map(consumer.committed, stayed))
+        except (KafkaError, TimeoutError) as error:
+            log.warning("cannot ask", action="resume", error=str(error) or repr(error))
+            return
+        for partition, offset in zip(stayed, found, strict=True):
+            if epoch == self._offsets.epoch:
+                self._offsets.resume(partition, offset)
+
+    # Rebalances
+
     async def on_revoked(self) -> None:
         """The group is about to rebalance: commit quickly, let the work go on."""
         if self._consumer is not None:
             await self._commit(self._consumer)
+        busy: dict[str, list[int]] = {}
+        for topic, number in sorted(self._busy()):
+            busy.setdefault(topic, []).append(number)
+        self._assignor.busy = busy
         self._offsets.revoke()
+
+    def _busy(self) -> set[TopicPartition]:
+        """Partitions with work in hand for which moving them had better wait."""
+        now = self.clock()
+        overdue = {tp for tp, at in self._leaving.items() if now - at >= self._drain_s}
+        return {
+            each.token.partition
+            for work in self._works.values()
+            if now - work.started_at >= BUSY_S
+            for each in work.deliveries
+        } - overdue
 
     async def on_assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """The group has rebalanced; records that were not committed come again."""
         mine = frozenset(partitions)
         self._offsets.assign(mine)  # before anything awaits: the next poll may bring records
-        self._careful = False
+        self._careful = self._handed_over = False
+        self._assigned_at = now = self.clock()
+        told = self._assignor.leaving.items()
+        leaving = {TopicPartition(topic, each) for topic, given in told for each in given}
+        self._leaving = {each: self._leaving.get(each, now) for each in leaving & mine}
         metrics.REBALANCES.labels(self.name).inc()
         gone = [work for work in self._works.values() if not work.stays(mine)]
         for work in gone:
             work.cancel()
-        log.info("assigned", action="assign", partitions=len(mine), cancelled=len(gone))
+        log.info(
+            "assigned",
+            action="assign",
+            partitions=len(mine),
+            leaving=len(self._leaving),
+            cancelled=len(gone),
+        )
+
+    async def _hand_over(self, consumer: AIOKafkaConsumer) -> None:
+        """Join the group again once what shall move has nothing in hand any more, or is overdue."""
+        if self._handed_over or not self._leaving:
+            return
+        now = self.clock()
+        ready = [
+            partition
+            for partition, told_at in self._leaving.items()
+            if not self._offsets.in_hand(partition) or now - told_at >= self._drain_s
+        ]
+        if ready and (len(ready) == len(self._leaving) or now - self._assigned_at >= HAND_OVER_S):
+            self._handed_over = True
+            log.info("letting go", action="hand-over", partitions=len(ready))
+            # Its only way to ask for a rebalance. What is done is committed at the revoke.
+            consumer._coordinator.request_rejoin()  # noqa: SLF001
 
     # Jobs that nobody wants any more
 
@@ -621,7 +688,10 @@ class Stage:
         deadline = self.clock() + self._drain_s
         while self._works and (left := deadline - self.clock()) > 0 and self._fatal is None:
             tasks = [work.task for work in self._works.values() if work.task is not None]
+            left = min(left, COMMIT_EVERY_S)
             await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if self.clock() - self._committed_at >= COMMIT_EVERY_S:
+                await self._commit(consumer)
         await self._abandon(self._works.values())
         await self._commit(consumer)
 
