@@ -4,10 +4,11 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from pixcrawler.common import ids
-from pixcrawler.common.events import ChunkPlanned, Event
+from pixcrawler.common.events import ChunkPlanned, Event, JobCancelled
 from pixcrawler.planner import admission
 from pixcrawler.planner.admission import Answer
 from tests.integration.planner.desk import Desk, failed
@@ -90,6 +91,30 @@ async def test_releases_are_staggered(desk: Desk) -> None:
     assert answer is Answer.AGAIN
     assert 50 < wait_s <= 60
     assert await desk.statuses(job) == ["processing", "pending"]
+
+
+@pytest.mark.parametrize("how", ["completed", "failed", "cancelled"])
+async def test_a_chunk_that_stops_at_once_delays_the_next_all_the_same(
+    desk: Desk, how: str
+) -> None:
+    """Chunks that end as soon as they are let through do not let the others through in a burst."""
+    with_policy(desk, release_interval_s=60.0, backoff_s=1000.0, backoff_max_s=1000.0)
+    job = await desk.started(10)
+    next_job = await desk.started(10)
+    assert (await admission.admit_one(desk.tools[0])).answer is Answer.ADMITTED
+    chunk = ids.chunk_id(job, 0)
+    if how == "completed":
+        await desk.upload(chunk, 5)
+    elif how == "failed":
+        await desk.handle(failed(chunk))
+    else:
+        await desk.cancel(job)
+        await desk.handle(JobCancelled(job_id=job))
+    assert "processing" not in await desk.statuses(job)
+    answer, wait_s = await admission.admit_one(desk.tools[0])
+    assert answer is Answer.AGAIN
+    assert 50 < wait_s <= 60
+    assert await desk.statuses(next_job) == ["pending", "pending"]
 
 
 async def test_a_retry_waits_its_time(desk: Desk) -> None:

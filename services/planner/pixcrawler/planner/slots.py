@@ -27,7 +27,8 @@ class Waiting(NamedTuple):
 class Queue(NamedTuple):
     """The slots in use, and the chunk that is next.
 
-    `since_admission_s` is when a slot was last given out; None where none is in use.
+    `since_admission_s` is when a slot was last given out, to a chunk that holds it or to one that
+    has stopped or ended since; None where none ever was.
     """
 
     active: int
@@ -62,12 +63,13 @@ async def queue(connection: AsyncConnection) -> Queue:
     found = await connection.execute(
         text("""
             WITH busy AS (
-                SELECT job.owner, chunk.admitted_at
+                SELECT job.owner
                 FROM job_chunks AS chunk JOIN crawl_jobs AS job USING (job_id)
                 WHERE chunk.status = 'processing'
             ), slots AS (
                 SELECT count(*) AS active,
-                       extract(epoch FROM clock_timestamp() - max(admitted_at))::float AS since
+                       (SELECT extract(epoch FROM clock_timestamp() - max(admitted_at))::float
+                        FROM job_chunks) AS since
                 FROM busy
             ), owners AS (
                 SELECT owner, count(*) AS chunks FROM busy GROUP BY owner

@@ -174,6 +174,7 @@ job_chunks = Table(
     Index("ix_job_chunks_job_status", "job_id", "status"),
     Index("ix_job_chunks_priority_created", "priority", "created_at"),
     Index("ix_job_chunks_task_id", "task_id"),
+    Index("ix_job_chunks_admitted_at", "admitted_at"),
 )
 
 job_rounds = Table(
