@@ -7,9 +7,11 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -52,7 +54,7 @@ def tracker(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A tracker process in a group of its own, killed at the end if it still runs.
 
-    Supervised, one that ends by itself is started again.
+    Supervised, one that ends by itself is started again. It leaves nothing where it was started.
     """
     env = {
         **os.environ,
@@ -65,13 +67,15 @@ def tracker(
     command = [sys.executable, "-m", "pixcrawler.tracker"]
     if supervised:
         command = ["sh", "-c", f"while ! {shlex.join(command)}; do :; done"]
-    process = subprocess.Popen(command, env=env, start_new_session=True)
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(command, env=env, start_new_session=True, cwd=folder)
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        assert not list(Path(folder).iterdir())
 
 
 async def add_job(engine: AsyncEngine) -> str:

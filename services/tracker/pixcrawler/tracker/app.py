@@ -123,8 +123,13 @@ class Tracker:
             await asyncio.Event().wait()  # until the worker has seen it, and stops the app
 
 
+class _App(faust.App):
+    def _create_directories(self) -> None:
+        """A table in memory needs none; Faust would make them where the process was started."""
+
+
 def _app(settings: Settings) -> faust.App:
-    app = faust.App(
+    app = _App(
         APP_ID,
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings.kafka),
