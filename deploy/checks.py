@@ -12,7 +12,7 @@ from typing import Any
 
 from deploy import generate, kinds, scaling, told, tools
 from deploy.documents import Document, Documents, name_of, named, of_kind, ours, pods
-from deploy.network import network
+from deploy.network import FENCED, network
 from deploy.rights import SERVICES, everybody
 from pixcrawler.common import topics
 from pixcrawler.common.db.roles import role_name
@@ -236,6 +236,8 @@ def fenced(documents: Documents) -> Iterator[str]:
     """Pods as the standard `restricted` wants them, without a token, spread over zones."""
     for document, pod in pods(documents):
         where, context = name_of(document), pod.get("securityContext", {})
+        if not FENCED.items() <= document["spec"]["template"]["metadata"]["labels"].items():
+            yield f"{where}: no network policy closes it"
         if pod.get("automountServiceAccountToken") is not False:
             yield f"{where}: a token is mounted"
         if context.get("runAsNonRoot") is not True or not context.get("runAsUser"):

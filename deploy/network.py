@@ -5,6 +5,8 @@ from ipaddress import ip_address, ip_network
 
 from deploy.documents import Document, Documents, name_of, of_kind
 
+FENCED = {"pixcrawler.io/network": "fenced"}
+"""The label of pods that reach, and are reached by, nothing but what is said."""
 _FEW_HOSTS = 24
 PRIVATE = (
     "0.0.0.1", "10.0.0.1", "10.255.255.255", "100.64.0.1", "127.0.0.1", "168.63.129.16",
@@ -48,7 +50,7 @@ def _is_wide(block: Document) -> bool:
 def _closes_all(policy: Document) -> bool:
     spec = policy["spec"]
     return bool(
-        spec["podSelector"].get("matchLabels") == {"app.kubernetes.io/part-of": "pixcrawler"}
+        spec["podSelector"].get("matchLabels") == FENCED
         and spec["policyTypes"] == ["Ingress", "Egress"]
         and not {"ingress", "egress"} & spec.keys()
     )

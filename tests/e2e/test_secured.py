@@ -33,6 +33,9 @@ from tests.e2e.waiting import DEADLINE_S
 from tests.secured import SecuredKafka, TlsFront, grant, make_tls, secured_kafka, tls_url
 from tests.stack import Stack, reachable_directory, url_of
 
+START_S = 300.0
+"""Until the api answers: with it five others import what they need."""
+
 USERS = {each.user: f"secret of {each.user}" for each in rights.everybody()}
 ROLES = dict.fromkeys(rights.SERVICES, "p@ss/word: of? a role")
 
@@ -119,6 +122,7 @@ async def services(world: World, web: Site, port: int) -> AsyncIterator[None]:
             for service in rights.SERVICES
         ]
         for process in processes:
+            stack.callback(process.wait)
             stack.callback(process.kill)
         yield
         for process in processes:
@@ -139,6 +143,7 @@ def start(service: str, world: World, web: Site, port: int) -> "subprocess.Popen
         )
 
 
+@pytest.mark.timeout(900)  # beside other tests: a broker, a database and six services have to start
 async def test_a_job_under_least_rights(world: World, small_web: Site) -> None:
     """A job runs from its request to its dataset where every service has a Kafka user with no more
     than the registry's rights, SCRAM over TLS, and its own role over TLS in the database."""
@@ -149,7 +154,7 @@ async def test_a_job_under_least_rights(world: World, small_web: Site) -> None:
         complaints(world),
         services(world, small_web, port),
     ):
-        api = Api(f"http://127.0.0.1:{port}", key, patience_s=DEADLINE_S)
+        api = Api(f"http://127.0.0.1:{port}", key, patience_s=START_S)
         wish = {"urls": list(small_web.truth), "max_images": len(small_web.truth)}
         job = (await asyncio.to_thread(api.post, "/v1/jobs", wish))["job_id"]
         await finished(api, job)

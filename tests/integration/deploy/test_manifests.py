@@ -142,6 +142,11 @@ DAMAGES: tuple[tuple[str, str, Damage, str], ...] = (
     ),
     (
         "Deployment", "api",
+        lambda d: d["spec"]["template"]["metadata"]["labels"].pop("pixcrawler.io/network"),
+        "no network policy closes it",
+    ),
+    (
+        "Deployment", "api",
         lambda d: d["spec"]["template"]["spec"].update(automountServiceAccountToken=True),
         "a token is mounted",
     ),
