@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
+from pydantic import ConfigDict
+
 from pixcrawler.common import names
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.chunks import result_of
@@ -33,22 +35,37 @@ CANCELLED = "cancelled"
 class OutcomeRow(Value):
     """One candidate URL and what became of it: a row of `outcomes.parquet`.
 
-    Unknown text is empty, unknown numbers are 0. `duplicate_of` is the URL of the one kept.
+    Unknown text is empty, unknown numbers are 0.
     """
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     url: str
+    """The candidate."""
     outcome: Outcome
+    """What became of it; every candidate has exactly one."""
     detail: str = ""
+    """Why, for people."""
     source: str = ""
+    """Where it was found."""
     keyword: str = ""
+    """What was looked for."""
     chunk_id: str
+    """Which chunk had it."""
     http_status: int = 0
+    """Of the last answer."""
     final_url: str = ""
+    """After redirects."""
     bytes: int = 0
+    """How many came."""
     sha256: str = ""
+    """Of the bytes, in hex."""
     phash: str = ""
+    """The perceptual hash, 16 hex digits."""
     duplicate_of: str = ""
+    """The URL of the one that was kept instead."""
     elapsed_ms: int = 0
+    """From the first try to the end of the last, in milliseconds."""
 
 
 class ChunkObjects(NamedTuple):

@@ -8,7 +8,7 @@ same value gives the same bytes; nothing in them depends on an attempt, a worker
 from collections.abc import Iterable
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pixcrawler.common.events import ImageTotals, JobFacts, Slice, Value
 from pixcrawler.common.outcomes import Outcome
@@ -39,9 +39,10 @@ class Stream(Value):
 
 
 class Unanswered(Slice):
-    """A slice whose search could not be asked, and why, for people: nothing is known of it."""
+    """A slice whose search could not be asked: nothing is known of it."""
 
     reason: str = ""
+    """Why, for people."""
 
     @property
     def stream(self) -> Stream:
@@ -228,11 +229,16 @@ follow, in the order of their positions, each as `part_member`."""
 
 
 class StoredFile(Value):
-    """A file of a dataset: its object's name, its size in bytes and its sha256 in hex."""
+    """A file of a dataset."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
+    """Of the object that holds it."""
     size: int
+    """In bytes."""
     sha256: str
+    """In hex."""
 
 
 class ChunkResult(Value):

@@ -34,25 +34,35 @@ class Value(BaseModel):
 
 
 class Slice(Value):
-    """A stretch of one search: `limit` results from `offset` on (both counted in candidates).
+    """A stretch of one search: `limit` results from `offset` on (both counted in candidates)."""
 
-    `source` is a source's name; `keyword` is empty for `urls`.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     source: str
+    """The source's name."""
     keyword: str
+    """What is searched; empty for `urls`."""
     offset: int = Field(ge=0)
+    """Candidates before it."""
     limit: int = Field(ge=0)
+    """Candidates at most."""
 
 
 class ImageTotals(Value):
-    """Counts of images; `dropped` by outcome; `bytes` of what is kept."""
+    """Counts of images."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     candidates: int = 0
+    """URLs that were looked at."""
     downloaded: int = 0
+    """Of them, those whose bytes came."""
     valid: int = 0
+    """Of them, those that are kept."""
     dropped: dict[str, int] = Field(default_factory=dict)
+    """How many were dropped, by outcome."""
     bytes: int = 0
+    """Of what is kept."""
 
 
 class Event(Value):
@@ -277,28 +287,43 @@ class ProgressImages(ImageTotals):
     """Image counts with the number asked for."""
 
     requested: int = 0
+    """How many are asked for."""
 
 
 class ProgressView(Value):
-    """The progress object of the API (field by field as clients see it).
+    """The progress object of the API (field by field as clients see it)."""
 
-    Units: `progress` and `chunk_progress` in percent, `eta_s` in seconds.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     job_id: str
+    """The job."""
     status: JobStatus
+    """`pending` (not started, or waiting for a slot), `running`, or how the round ended: then the
+    dataset is there."""
     progress: float = 0.0
+    """Kept ÷ requested, in percent; never falls within a round, and is 100 only at the end."""
     total_chunks: int = 0
+    """Chunks planned so far; failed ones that were retried as others do not count."""
     pending_chunks: int = 0
+    """Of them, those that wait for a slot."""
     active_chunks: int = 0
+    """Of them, those that hold one."""
     completed_chunks: int = 0
+    """Of them, those that ended well."""
     failed_chunks: int = 0
+    """Of them, those that were given up."""
     chunk_progress: float = 0.0
+    """Ended ÷ total chunks, in percent; may fall when a refill is planned."""
     images: ProgressImages = ProgressImages()
+    """What became of the candidates so far."""
     started_at: datetime | None = None
+    """When the job was started."""
     finished_at: datetime | None = None
+    """When the round ended; null while it is open."""
     eta_s: float | None = None
+    """Seconds until the end, as far as can be told; null where nothing can."""
     updated_at: datetime | None = None
+    """When this last changed."""
 
 
 Revision = tuple[int, int, int, int, int]

@@ -13,8 +13,15 @@ from pixcrawler.api.quotas import Quotas
 from pixcrawler.common import keys, logs, telemetry
 from pixcrawler.common.keys import ApiKey, Scope
 
-_BEARER = HTTPBearer(auto_error=False, description="An API key: `pixcrawler keys create`.")
-_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False)
+_BEARER = HTTPBearer(
+    scheme_name="bearer",
+    auto_error=False,
+    description="An API key: `pixcrawler keys create`. Its scope is `read`, `write` or `admin`;"
+    " each may what the one before may, and operations that need more than `read` say so.",
+)
+_HEADER = APIKeyHeader(
+    scheme_name="apiKey", name="X-API-Key", auto_error=False, description="The same key."
+)
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="pixcrawler"'}
 
 log = logs.get(__name__)
@@ -64,5 +71,7 @@ def caller_with(needed: Scope) -> Callable[[Request, ApiKey], Awaitable[Caller]]
     return caller
 
 
-Reader = Annotated[Caller, Depends(caller_with(Scope.READ))]
-Writer = Annotated[Caller, Depends(caller_with(Scope.WRITE))]
+reader = caller_with(Scope.READ)
+writer = caller_with(Scope.WRITE)
+Reader = Annotated[Caller, Depends(reader)]
+Writer = Annotated[Caller, Depends(writer)]

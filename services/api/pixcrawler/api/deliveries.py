@@ -44,12 +44,16 @@ class Delivery(Value):
 
     Attributes:
         webhook_id: As in the header of that name.
+        round: Whose end it tells.
         url: Where it goes.
         status: `failed`: no further attempt will be made.
         attempts: How many have begun.
         status_code: Of the last answer; null if there was none.
         error: Why the last attempt failed.
+        created_at: When the round ended.
+        last_attempt_at: When the last attempt began.
         next_attempt_at: When it is tried again, at the earliest; null once it has ended.
+        delivered_at: When it was taken; null before.
     """
 
     webhook_id: str

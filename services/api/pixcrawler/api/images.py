@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from pydantic import ConfigDict
+
 from pixcrawler.api.outcomes import Position
 from pixcrawler.api.store import ChunkState
 from pixcrawler.common import names
@@ -16,30 +18,42 @@ CHUNKS_A_PAGE = 100
 
 
 class ImageView(Value):
-    """A kept image: what is known of it, and whose it is. Unknown text is empty.
+    """A kept image: what is known of it, and whose it is. Unknown text is empty."""
 
-    `url` is the candidate's, before redirects; `license` an SPDX id where there is one; width and
-    height in pixels, `bytes` and `sha256` are those of the file in the archive. `original_sha256`
-    is that of the file that was found: another one where the job wanted it transformed. `path` is
-    where the api has its bytes.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     url: str
+    """The candidate's, before redirects."""
     source: str
+    """Where it was found."""
     keyword: str
+    """What was looked for."""
     title: str
+    """As the source says."""
     creator: str
+    """Likewise."""
     license: str
+    """An SPDX id where there is one, else what the source calls it."""
     license_url: str
+    """Where its text is."""
     landing_url: str
+    """The page that shows it."""
     width: int
+    """In pixels, of the file in the archive."""
     height: int
+    """Likewise."""
     format: str
+    """Its true format, such as `jpeg`."""
     bytes: int
+    """Its size."""
     sha256: str
+    """Of that file, in hex."""
     original_sha256: str
+    """Of the file that was found: another one where the job wanted it transformed."""
     chunk_id: str
+    """Which chunk has it."""
     path: str
+    """Where this API has its bytes."""
 
 
 class ImagesPage(NamedTuple):

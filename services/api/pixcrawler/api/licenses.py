@@ -20,7 +20,10 @@ MOST = 500
 class LicenseCount(Value):
     """How many images are under a licence; both texts are empty where the source names none.
 
-    Sources write the address of one licence in several ways: this is the most common of them.
+    Attributes:
+        license: An SPDX id where there is one, else what the source calls it.
+        license_url: Where its text is; where sources write it in several ways, the most common.
+        images: How many.
     """
 
     license: str

@@ -1,9 +1,10 @@
 """Errors as `application/problem+json` (RFC 9457), all of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from pixcrawler.common import logs
 from pixcrawler.common.errors import Retry
@@ -47,7 +49,7 @@ class Problem(Exception):
         title: str = "",
         headers: Mapping[str, str] | None = None,
         errors: Sequence[Mapping[str, str]] = (),
-        more: Mapping[str, str | int] | None = None,
+        more: Mapping[str, str | int | Mapping[str, str]] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -79,8 +81,13 @@ def over_limit(limit: str, maximum: int, detail: str, *, again_s: float) -> Prob
     return Problem(429, detail, headers=headers, more={"limit": limit, "maximum": maximum})
 
 
-def install(app: FastAPI) -> None:
-    """Let the application's errors answer as problems; `RequestLog` does so with bugs."""
+def install(app: FastAPI, methods: Callable[[Scope], set[str]]) -> None:
+    """Let the application's errors answer as problems; `RequestLog` does so with bugs.
+
+    Args:
+        app: The application.
+        methods: What may be done with the path of a request.
+    """
 
     async def on_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
@@ -88,7 +95,11 @@ def install(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        found = Problem(error.status_code, str(error.detail), headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # Starlette tells the methods of the first route of the path only (RFC 9110, 15.5.6).
+            headers["Allow"] = ", ".join(sorted(methods(request.scope)))
+        found = Problem(error.status_code, str(error.detail), headers=headers)
         return respond(request.url.path, found)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
@@ -106,18 +117,23 @@ def install(app: FastAPI) -> None:
 
 
 def respond(path: str, problem: Problem) -> JSONResponse:
-    """The answer; `instance` is the path that was asked for."""
+    """The answer; `instance` is the path that was asked for, as a URI has it."""
+    body = document(path, problem)
+    return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def document(path: str, problem: Problem) -> dict[str, Any]:
+    """What the answer says."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-        "instance": path,
+        "instance": quote(path),
     }
     if problem.errors:
         body["errors"] = problem.errors
-    body |= problem.more
-    return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+    return body | problem.more
 
 
 def _invalid(error: RequestValidationError) -> Problem:

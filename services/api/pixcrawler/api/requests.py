@@ -13,6 +13,7 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     WrapValidator,
     model_validator,
 )
@@ -79,8 +80,14 @@ def _urls(value: object, listed: ValidatorFunctionWrapHandler) -> object:
     return value
 
 
-Priority = Annotated[int, AfterValidator(_priority)]
-MaxImages = Annotated[int, AfterValidator(_positive)]
+Priority = Annotated[
+    int,
+    AfterValidator(_priority),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_PRIORITY}),
+]
+MaxImages = Annotated[
+    int, AfterValidator(_positive), WithJsonSchema({"type": "integer", "minimum": 1})
+]
 Text = AfterValidator(_text)
 Keyword = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Text
@@ -89,12 +96,15 @@ Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_
 ListId = Annotated[str, StringConstraints(pattern=rf"^{LIST_ID.pattern}$")]
 Urls = Annotated[
     tuple[Url, ...],
-    Field(max_length=MAX_URLS),
+    Field(max_length=MAX_URLS, strict=False),  # JSON has lists
     WrapValidator(_urls, json_schema_input_type=tuple[Url, ...] | ListId),
     PlainSerializer(lambda value: value),
 ]
 """URLs themselves, or the id of a list of them (then it is a text)."""
-Source = Annotated[str, AfterValidator(_source)]
+Source = Annotated[
+    str, AfterValidator(_source), WithJsonSchema({"type": "string", "enum": list(KNOWN)})
+]
+Sources = Annotated[tuple[Source, ...], Field(strict=False)]
 WebhookUrl = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=2048), Text, AfterValidator(_http)
 ]
@@ -107,9 +117,12 @@ Label = Annotated[
 
 
 class Body(BaseModel):
-    """A body; a field that nobody knows is an error, since it would do nothing."""
+    """A body, as strict as its schema: `true` is no 1, and "5" is no number.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A field that nobody knows is an error, since it would do nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class NewOptions(Body):
@@ -141,17 +154,22 @@ class NewJob(Body):
     """`POST /v1/jobs`.
 
     Attributes:
+        name: For people.
+        project_id: For your own bookkeeping; the list of jobs can be filtered by it.
         keywords: What to look for; may be empty where `urls` are given.
-        sources: Where; the default two, and `urls` where there are any.
-        urls: Candidates that the caller brings along, or the id of a list that was uploaded.
-        max_images: How many images; all of `urls` if not given.
+        sources: Where (`GET /v1/sources`); the default ones, and `urls` where there are any.
+        urls: Candidates that you bring along, or the id of a list that was uploaded.
+        max_images: How many images, over keywords and sources; all of `urls` if not given.
+        priority: Of its chunks: 0 to 10, higher goes first.
         start: False leaves it until `POST /v1/jobs/{job_id}/start`.
+        options: How images are chosen and packed.
+        webhook_url: Told of the end of each round; http or https, no private address.
     """
 
     name: Label = ""
     project_id: Label | None = None
-    keywords: tuple[Keyword, ...] = Field(default=(), max_length=MAX_KEYWORDS)
-    sources: tuple[Source, ...] = ()
+    keywords: tuple[Keyword, ...] = Field(default=(), max_length=MAX_KEYWORDS, strict=False)
+    sources: Sources = ()
     urls: Urls | None = None
     max_images: MaxImages | None = None
     priority: Priority = 5
@@ -190,11 +208,11 @@ class Start(Body):
     """`POST /v1/jobs/{job_id}/start`.
 
     Attributes:
-        sources: Instead of those that the job was made with.
-        wait: False: not at all if there is no room now.
+        sources: Instead of those that the job was made with; empty keeps them.
+        wait: False: not at all if there is no room now (409).
     """
 
-    sources: tuple[Source, ...] = ()
+    sources: Sources = ()
     wait: bool = True
 
 

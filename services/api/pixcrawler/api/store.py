@@ -13,6 +13,8 @@ from pixcrawler.common.documents import StoredFile, Unanswered
 from pixcrawler.common.events import ImageTotals, JobStatus, ProgressView, Revision, Value
 from pixcrawler.common.jobs import Options
 
+ChunkStatus = Literal["pending", "processing", "completed", "failed"]
+
 
 class ChunkCounts(Value):
     """A job's chunks that are not superseded, by status."""
@@ -74,7 +76,7 @@ class ChunkRecord(Value):
     chunk_id: str
     job_id: str
     chunk_index: int
-    status: str
+    status: ChunkStatus
     stage: str
     priority: int
     image_range: Mapping[str, int]

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from pixcrawler.api.store import ChunkCounts, ChunkRecord, JobRecord
+from pixcrawler.api.store import ChunkCounts, ChunkRecord, ChunkStatus, JobRecord
 from pixcrawler.common.chunk_outcomes import CANCELLED
 from pixcrawler.common.documents import StoredFile, Unanswered
 from pixcrawler.common.events import ImageTotals, JobStatus, ProgressView, Value
@@ -20,142 +20,227 @@ TERMINAL = frozenset({"completed", "incomplete", "failed", "cancelled"})
 T = TypeVar("T")
 
 
-class Page(Value, Generic[T]):
-    """A stretch of a list; `next_cursor` is null at its end."""
+class View(Value):
+    """What clients see: the words below a field are its description."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Page(View, Generic[T]):
+    """A stretch of a list."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "A stretch of a list."})
 
     items: tuple[T, ...]
+    """In the list's order."""
     next_cursor: str | None = None
+    """Pass it as `cursor` for what follows; null at the end of the list."""
 
 
-class JobView(Value):
-    """A job. Superseded failed chunks do not count; `chunk_progress` is in percent.
-
-    `url_list_id` is there where the job takes its URLs from an uploaded list.
-    """
+class JobView(View):
+    """A job. Failed chunks that were retried as others do not count."""
 
     job_id: str
+    """A UUID; a later job's is greater."""
     project_id: str | None
+    """As it was given, for your own bookkeeping."""
     name: str
+    """For people."""
     status: JobStatus
+    """`pending` (not started, or waiting for a slot), `running`, or how the latest round ended:
+    `completed` (everything asked for), `incomplete` (some), `failed` (nothing), `cancelled`."""
     keywords: tuple[str, ...]
+    """What is looked for."""
     sources: tuple[str, ...]
+    """Where; see `GET /v1/sources`."""
     url_list_id: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The uploaded list that the URLs come from; only where there is one."""
     max_images: int
+    """How many images are asked for, over keywords and sources, extensions included."""
     priority: int
+    """Of chunks that are planned from now on: 0 to 10, higher goes first."""
     options: Options
+    """How images are chosen and packed."""
     total_chunks: int
+    """Chunks planned so far."""
     active_chunks: int
+    """Of them, those that hold a slot."""
     completed_chunks: int
+    """Of them, those that ended well."""
     failed_chunks: int
+    """Of them, those that were given up."""
     chunk_progress: float
+    """Ended ÷ total chunks, in percent; 0 where there is none."""
     created_at: datetime
+    """When it was created."""
     started_at: datetime | None
+    """When it was started; null before."""
     finished_at: datetime | None
+    """When its latest round ended; null while it is open."""
     round: int
+    """1 from the start on; every extend and retry adds one. 0: not started."""
     webhook_url: str | None
+    """Who is told of the end of each round."""
 
 
-class Started(Value):
+class Started(View):
     """The answer to `start`: the chunks that the job starts with."""
 
     job_id: str
+    """The job."""
     status: JobStatus
+    """`pending`: its chunks wait for slots."""
     total_chunks: int
+    """How many chunks the first round asks for."""
     chunk_ids: tuple[str, ...]
+    """Their ids, by index."""
 
 
-class Span(Value):
+class Span(View):
     """Candidates of a job, counted from 0; both ends are included."""
 
     start: int
+    """The first."""
     end: int
+    """The last."""
 
 
-class Attempt(Value):
+class Attempt(View):
     """One stage's work at one attempt, and the record that carried it."""
 
     attempt: int
+    """Which admission of the chunk, from 1."""
     stage: str = ""
+    """`downloader`, `validator` or `uploader`."""
     worker: str = ""
+    """The replica."""
     topic: str = ""
+    """Of the record."""
     partition: int | None = None
+    """Likewise."""
     offset: int | None = None
+    """Likewise."""
     state: str = ""
+    """How far it came, such as `done`, `failed` or `lost`."""
     error: str | None = None
+    """Why it failed, a short word."""
     message: str = ""
+    """Why it failed, in words."""
     started_at: datetime | None = None
+    """When the stage began."""
     ended_at: datetime | None = None
+    """When it ended; null while it works."""
 
 
-class ChunkView(Value):
-    """A chunk. `superseded`: it failed and was retried as another.
-
-    `unanswered`: searches that could not be asked, and why; a later chunk asks them again.
-    """
+class ChunkView(View):
+    """A chunk: some 500 candidates that go through the stages together."""
 
     chunk_id: str
+    """`<job_id>-<index>`, the index with five digits or more."""
     job_id: str
+    """Its job."""
     index: int
-    status: str
+    """Within the job, from 0."""
+    status: ChunkStatus
+    """`pending` (waits for a slot), `processing`, `completed` or `failed`; both are for good."""
     stage: str
+    """The last one reached: `downloader`, `validator` or `uploader`; empty before."""
     priority: int
+    """0 to 10; higher goes first."""
     image_range: Span
+    """Which candidates of the job it has."""
     attempt: int
+    """How often it got a slot."""
     retry_count: int
+    """How often it was tried again after a failure."""
     retry_of: str | None
+    """The failed chunk that it stands for."""
     superseded: bool
+    """It failed and was retried as another chunk."""
     error_message: str | None
+    """Why it failed or is tried again, in words; `cancelled` if its job was."""
     images: ImageTotals
+    """What became of its candidates."""
     archive: StoredFile | None
+    """The ZIP or tar with what was kept; null where there is nothing in it, or not yet."""
     unanswered: tuple[Unanswered, ...] = ()
+    """Searches that could not be asked, and why; a later chunk asks them again."""
     created_at: datetime
+    """When it was planned."""
     updated_at: datetime
+    """When it last changed."""
     attempts: tuple[Attempt, ...]
+    """What each stage did, attempt by attempt."""
 
 
-class ChunkProgressView(Value):
-    """How many chunks are where; `completion_percentage` is ended ÷ total."""
+class ChunkProgressView(View):
+    """How many chunks are where. Failed chunks that were retried as others do not count."""
 
     job_id: str
+    """The job."""
     total_chunks: int
+    """Chunks planned so far."""
     pending_chunks: int
+    """Of them, those that wait for a slot."""
     processing_chunks: int
+    """Of them, those that hold one."""
     completed_chunks: int
+    """Of them, those that ended well."""
     failed_chunks: int
+    """Of them, those that were given up."""
     completion_percentage: float
+    """Ended ÷ total, in percent; 0 where there is none."""
     is_complete: bool
+    """The job is finished."""
     timestamp: datetime
+    """When this was counted."""
 
 
-class DatasetFileView(Value):
-    """A file of a dataset: `path` within it, and a link that needs no key until `expires_at`."""
+class DatasetFileView(View):
+    """A file of a dataset."""
 
     path: str
+    """Within the dataset."""
     size: int
+    """In bytes."""
     sha256: str
+    """In hex, of the whole file."""
     url: str
+    """Where to fetch it; no key is needed, and ranges are served."""
     expires_at: datetime
+    """Until when the link works; ask again for another."""
 
 
-class DatasetView(Value):
-    """The dataset as of a round; `dataset.json` is the last of its files."""
+class DatasetView(View):
+    """The dataset as of a round."""
 
     job_id: str
+    """The job."""
     round: int
+    """The latest round that is over."""
     status: JobStatus
+    """How it ended."""
     images: ImageTotals
+    """What became of all candidates of the job."""
     files: tuple[DatasetFileView, ...]
+    """All of them; `dataset.json`, which lists the others, is the last."""
 
 
-class CapacityView(Value):
-    """Slots for chunks over the whole cluster; `utilization` in percent."""
+class CapacityView(View):
+    """Slots for chunks over the whole cluster."""
 
     active_chunks: int
+    """In use."""
     max_chunks: int
+    """There are."""
     available: int
+    """Free."""
     utilization: float
+    """In use ÷ there are, in percent."""
     environment: str
+    """Which cluster this is (`PIXCRAWLER_RESOURCE_ENVIRONMENT`)."""
     can_start: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Whether `required_chunks` are free; only where that was asked."""
 
 
 def job_view(job: JobRecord) -> JobView:

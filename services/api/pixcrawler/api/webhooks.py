@@ -8,18 +8,62 @@ It refuses an old `webhook-timestamp`, and knows a repetition by its `webhook-id
 import base64
 import hashlib
 import hmac
-import json
 import secrets
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
+
+from pydantic import ConfigDict
 
 from pixcrawler.common import bitmaps
-from pixcrawler.common.events import JobFinished
+from pixcrawler.common.events import JobFinished, JobStatus, ProgressImages, Value
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what every secret begins with
 _SECRET_BYTES = 32
 _VERSION = "v1"
+
+
+class Round(Value):
+    """How a round ended."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    job_id: str
+    """The job."""
+    project_id: str | None
+    """As it was given."""
+    name: str
+    """Of the job, for people."""
+    round: int
+    """Which round: 1 from the start on, every extend and retry adds one."""
+    status: JobStatus
+    """`completed` (everything asked for), `incomplete` (some), `failed` (nothing), `cancelled`."""
+    reason: str
+    """Why: `reached`, `exhausted` (the sources), `budget` (of candidates), `unavailable` (the
+    sources did not answer) or `cancelled`."""
+    total_chunks: int
+    """Chunks; failed ones that were retried as others do not count."""
+    completed_chunks: int
+    """Of them, those that ended well."""
+    failed_chunks: int
+    """Of them, those that were given up."""
+    images: ProgressImages
+    """What became of all candidates of the job."""
+    finished_at: datetime
+    """When it ended."""
+
+
+class Finished(Value):
+    """A round is over, and its dataset is there."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    type: Literal["job.finished"] = "job.finished"
+    """What happened."""
+    timestamp: datetime
+    """When."""
+    data: Round
+    """To what, and how."""
 
 
 def new_secret() -> bytes:
@@ -59,23 +103,20 @@ def body(event: JobFinished, *, name: str, project_id: str | None, now: datetime
     failed = bitmaps.from_ranges(event.failed) & ~superseded
     completed = bitmaps.from_ranges(event.completed)
     finished = event.closed_at or now
-    return json.dumps(
-        {
-            "type": "job.finished",
-            "timestamp": finished.isoformat(),
-            "data": {
-                "job_id": event.job_id,
-                "project_id": project_id,
-                "name": name,
-                "round": event.closed_round,
-                "status": event.status,
-                "reason": event.reason,
-                "total_chunks": (completed | failed).bit_count(),
-                "completed_chunks": completed.bit_count(),
-                "failed_chunks": failed.bit_count(),
-                "images": {"requested": event.requested, **event.images.model_dump(mode="json")},
-                "finished_at": finished.isoformat(),
-            },
-        },
-        ensure_ascii=False,
+    told = Finished(
+        timestamp=finished,
+        data=Round(
+            job_id=event.job_id,
+            project_id=project_id,
+            name=name,
+            round=event.closed_round,
+            status=event.status,
+            reason=event.reason,
+            total_chunks=(completed | failed).bit_count(),
+            completed_chunks=completed.bit_count(),
+            failed_chunks=failed.bit_count(),
+            images=ProgressImages(requested=event.requested, **event.images.model_dump()),
+            finished_at=finished,
+        ),
     )
+    return told.model_dump_json()

@@ -11,7 +11,13 @@ from pixcrawler.common.events import Value
 
 
 class RejectedView(Value):
-    """A row that was left out: its line (of Parquet: its row) from 1, why, and how it begins."""
+    """A row that was left out.
+
+    Attributes:
+        line: Its line, from 1; of Parquet its row.
+        reason: Why.
+        text: How it begins.
+    """
 
     line: int
     reason: str

@@ -44,14 +44,16 @@ function article(api, path, verb, operation) {
     h(
       "details",
       {},
-      h("summary", {}, h("span", { class: `verb ${verb}` }, verb.toUpperCase()), h("code", {}, path), h("span", { class: "hint" }, (operation.description ?? operation.summary ?? "").split("\n")[0])),
+      h("summary", {}, h("span", { class: `verb ${verb}` }, verb.toUpperCase()), h("code", {}, path), h("span", { class: "hint" }, operation.summary ?? "")),
       prose(operation.description),
       parameters.length ? [h("h3", {}, "Parameters"), parameterTable(parameters)] : null,
       Object.entries(body).map(([type, media]) => [h("h3", {}, "Body ", h("code", {}, type)), typeOf(media.schema), examples(media)]),
       h("h3", {}, "Answers"),
       h("ul", {}, Object.entries(operation.responses ?? {}).map(([status, response]) => {
         const [type, media] = Object.entries(response.content ?? {})[0] ?? [];
-        return h("li", {}, h("b", {}, status), ` ${response.description ?? ""} `, type ? [h("code", {}, type), " ", typeOf(media.schema)] : null);
+        const said = h("li", {}, h("b", {}, status), ` ${response.description ?? ""} `, type ? [h("code", {}, type), " ", typeOf(media.schema)] : null);
+        if (media && Number(status) < 300) said.append(...examples(media));
+        return said;
       })),
       h("h3", {}, "Example"),
       h("pre", { tabindex: 0 }, curl(api, path, verb, body["application/json"])),
@@ -107,7 +109,7 @@ function typeOf(schema) {
 
 function examples(media) {
   const found = media.example !== undefined ? [media.example] : Object.values(media.examples ?? {}).map((one) => one.value);
-  return found.map((one) => h("pre", { tabindex: 0 }, JSON.stringify(one, null, 2)));
+  return found.map((one) => h("pre", { tabindex: 0 }, typeof one === "string" ? one : JSON.stringify(one, null, 2)));
 }
 
 function curl(api, path, verb, body) {

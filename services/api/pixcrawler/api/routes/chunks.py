@@ -1,16 +1,18 @@
 """The chunks of a job."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from pixcrawler.api import cursors, store, views
+from pixcrawler.api import cursors, examples, store, views
 from pixcrawler.api.auth import Reader, Writer
+from pixcrawler.api.openapi import answers, wrong
 from pixcrawler.api.parts import Parts, parts_of
-from pixcrawler.api.problems import not_found
+from pixcrawler.api.problems import Problem, not_found
 from pixcrawler.api.routes.paths import (
     ChunkName,
+    Cursor,
     IdempotencyKey,
     JobId,
     Limit,
@@ -18,22 +20,32 @@ from pixcrawler.api.routes.paths import (
     chunk_index,
     found_job,
 )
+from pixcrawler.api.store import ChunkStatus
 from pixcrawler.api.views import ChunkProgressView, ChunkView, Page, chunk_view
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/chunks", tags=["chunks"])
 
 PartsOf = Annotated[Parts, Depends(parts_of)]
-ChunkStatus = Literal["pending", "processing", "completed", "failed"]
 
 
-@router.get("")
+@router.get(
+    "",
+    summary="List a job's chunks",
+    responses=answers(200, "Chunks by index.", examples.CHUNKS)
+    | wrong(
+        status=(
+            "status",
+            "status: Input should be 'pending', 'processing', 'completed' or 'failed'",
+        )
+    ),
+)
 async def list_chunks(
     *,
     parts: PartsOf,
     caller: Reader,
     job_id: JobId,
-    status: ChunkStatus | None = None,
-    cursor: str | None = None,
+    status: Annotated[ChunkStatus | None, Query(description="Only chunks that are so.")] = None,
+    cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Page[ChunkView]:
     """A job's chunks by index, superseded ones too."""
@@ -45,13 +57,28 @@ async def list_chunks(
     return Page(items=tuple(map(chunk_view, found[:limit])), next_cursor=more)
 
 
-@router.get("/progress")
-async def chunk_progress(parts: PartsOf, caller: Reader, job_id: JobId) -> ChunkProgressView:
+@router.get(
+    "/progress",
+    summary="Count a job's chunks",
+    responses=answers(200, "How many are where now.", examples.CHUNK_PROGRESS),
+)
+async def get_chunk_progress(parts: PartsOf, caller: Reader, job_id: JobId) -> ChunkProgressView:
     """How many chunks are where; superseded failed ones do not count."""
     return views.chunk_progress_view(await found_job(parts, caller, job_id), parts.now())
 
 
-@router.get("/{chunk}")
+@router.get(
+    "/{chunk}",
+    summary="Get a chunk",
+    responses=answers(
+        200,
+        "The chunk as it is now.",
+        {
+            "completed": ("One that has completed", examples.CHUNK),
+            "failed": ("One that was given up, and why", examples.FAILED_CHUNK),
+        },
+    ),
+)
 async def get_chunk(parts: PartsOf, caller: Reader, job_id: JobId, chunk: ChunkName) -> ChunkView:
     """One chunk, by index or by id."""
     await found_job(parts, caller, job_id)
@@ -62,7 +89,24 @@ async def get_chunk(parts: PartsOf, caller: Reader, job_id: JobId, chunk: ChunkN
     return chunk_view(found)
 
 
-@router.post("/{chunk}/retry", status_code=202, response_model=ChunkView)
+@router.post(
+    "/{chunk}/retry",
+    status_code=202,
+    response_model=ChunkView,
+    summary="Retry a chunk",
+    responses=answers(
+        202,
+        "The failed chunk; another will be made of it.",
+        examples.FAILED_CHUNK,
+        refused={
+            409: {
+                "completed": Problem(409, "chunk 0 has not failed: it is completed"),
+                "retried": Problem(409, "chunk 0 was retried already"),
+                "cancelled": Problem(409, "the job is cancelled"),
+            }
+        },
+    ),
+)
 async def retry_chunk(
     *,
     parts: PartsOf,

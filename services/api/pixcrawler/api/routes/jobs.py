@@ -1,14 +1,16 @@
 """Jobs: create, look at, start, extend, retry, cancel, delete."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Response
 
-from pixcrawler.api import cursors, etags, store, views
+from pixcrawler.api import cursors, etags, examples, store, views
 from pixcrawler.api.auth import Reader, Writer
+from pixcrawler.api.openapi import answers, too_much, wrong
 from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.problems import Problem
 from pixcrawler.api.requests import Label, MaxImages, NewJob, Priority, Start
-from pixcrawler.api.routes.paths import IdempotencyKey, JobId, Limit, accepted, found_job
+from pixcrawler.api.routes.paths import Cursor, IdempotencyKey, JobId, Limit, accepted, found_job
 from pixcrawler.api.views import JobView, Page, Started, job_view
 from pixcrawler.common.events import JobStatus, ProgressView
 
@@ -16,14 +18,43 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 PartsOf = Annotated[Parts, Depends(parts_of)]
 
+*_FIRST, _LAST = map(repr, get_args(JobStatus))
+_STATUSES = f"{', '.join(_FIRST)} or {_LAST}"
 
-@router.post("", status_code=202, response_model=JobView)
-async def create(
-    parts: PartsOf, caller: Writer, asked: NewJob, idempotency_key: IdempotencyKey = None
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobView,
+    summary="Create a job",
+    responses=answers(202, "The job is stored.", examples.JOB, headers=["Location"])
+    | wrong(
+        priority=("priority", "priority must be between 0 and 10"),
+        max_images=("max_images", "max_images must be positive"),
+        keywords=("keywords", "keywords must not be empty"),
+        source=(
+            "sources.0",
+            "sources: 'altavista' is unknown; choose from openverse, commons, urls",
+        ),
+    )
+    | too_much(
+        active_jobs=(10, "you may have 10 jobs at a time that are not finished, and have as many"),
+        images_per_day=(
+            5000,
+            "you may ask for 5000 images in 24 hours; with these it would be 5200",
+        ),
+    ),
+)
+async def create_job(
+    parts: PartsOf,
+    caller: Writer,
+    asked: Annotated[NewJob, Body(openapi_examples=examples.bodies(examples.NEW_JOBS))],
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Create a job, and start it unless `start` is false.
 
-    Example: `{"keywords": ["red panda"], "max_images": 200}`.
+    A job looks for `keywords` in `sources`, or takes `urls` of your own, and keeps exactly
+    `max_images` images that are valid and unlike each other, if there are as many.
     """
     answer = await parts.jobs.create(caller, asked, idempotency_key)
     response = accepted(answer)
@@ -31,14 +62,21 @@ async def create(
     return response
 
 
-@router.get("")
+@router.get(
+    "",
+    summary="List jobs",
+    responses=answers(200, "Jobs, the latest first.", examples.JOBS)
+    | wrong(status=("status", f"status: Input should be {_STATUSES}")),
+)
 async def list_jobs(
     *,
     parts: PartsOf,
     caller: Reader,
-    status: JobStatus | None = None,
-    project_id: Label | None = None,
-    cursor: str | None = None,
+    status: Annotated[JobStatus | None, Query(description="Only jobs that are so.")] = None,
+    project_id: Annotated[
+        Label | None, Query(description="Only jobs that were created with this `project_id`.")
+    ] = None,
+    cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[JobView]:
     """Your jobs, the latest first."""
@@ -56,57 +94,161 @@ async def list_jobs(
     return Page(items=tuple(map(job_view, found[:limit])), next_cursor=more)
 
 
-@router.get("/{job_id}", response_model=JobView, responses=etags.RESPONSES)
-async def get(parts: PartsOf, caller: Reader, job_id: JobId, request: Request) -> Response:
+@router.get(
+    "/{job_id}",
+    response_model=JobView,
+    summary="Get a job",
+    responses=answers(200, "The job as it is now.", examples.FINISHED, headers=["ETag"])
+    | etags.RESPONSES,
+)
+async def get_job(
+    parts: PartsOf, caller: Reader, job_id: JobId, known: etags.Known = ""
+) -> Response:
     """One job."""
-    return etags.answer(request, job_view(await found_job(parts, caller, job_id)))
+    return etags.answer(known, job_view(await found_job(parts, caller, job_id)))
 
 
-@router.delete("/{job_id}", status_code=204, response_class=Response)
-async def delete(parts: PartsOf, caller: Writer, job_id: JobId) -> None:
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    response_class=Response,
+    summary="Delete a job",
+    responses=answers(204, "It is gone."),
+)
+async def delete_job(parts: PartsOf, caller: Writer, job_id: JobId) -> None:
     """Cancel a job and forget it: 404 at once; its files go as soon as the work has stopped."""
     await parts.jobs.delete(caller, job_id)
 
 
-@router.post("/{job_id}/start", status_code=202)
-async def start(
-    parts: PartsOf, caller: Writer, job_id: JobId, asked: Start | None = None
+@router.post(
+    "/{job_id}/start",
+    status_code=202,
+    summary="Start a job",
+    responses=answers(
+        202,
+        "It is started, or was already: then the same answer.",
+        examples.STARTED,
+        refused={
+            409: {
+                "room": Problem(
+                    409,
+                    "Insufficient capacity: 4 chunks are needed, 1 of 35 are available",
+                    title="Insufficient capacity",
+                ),
+                "cancelled": Problem(409, "the job is cancelled"),
+            }
+        },
+    )
+    | wrong(
+        sources=("sources", "urls must not be empty for the source urls"),
+    ),
+)
+async def start_job(
+    parts: PartsOf,
+    caller: Writer,
+    job_id: JobId,
+    asked: Annotated[Start | None, Body(openapi_examples=examples.bodies(examples.STARTS))] = None,
 ) -> Started:
-    """Start a job; started already: the same answer."""
+    """Start a job that was created with `start` false, and tell its first chunks.
+
+    With `wait` false it starts only if there is room for its chunks now, else it waits for slots.
+    """
     return await parts.jobs.start(caller, job_id, asked or Start())
 
 
-@router.post("/{job_id}/chunks", status_code=202, response_model=JobView)
-async def extend(
+@router.post(
+    "/{job_id}/chunks",
+    status_code=202,
+    response_model=JobView,
+    summary="Extend a job",
+    responses=answers(
+        202,
+        "The job, which asks for more now.",
+        examples.EXTENDED,
+        refused={409: {"cancelled": Problem(409, "the job is cancelled")}},
+    )
+    | wrong(
+        max_images=("max_images", "max_images must be positive"),
+        priority=("priority", "priority must be between 0 and 10"),
+    )
+    | too_much(
+        images_per_day=(
+            5000,
+            "you may ask for 5000 images in 24 hours; with these it would be 5200",
+        ),
+    ),
+)
+async def extend_job(
     *,
     parts: PartsOf,
     caller: Writer,
     job_id: JobId,
-    max_images: Annotated[MaxImages, Query(description="By how many images the job grows.")],
-    priority: Annotated[Priority | None, Query(description="Of new chunks from now on.")] = None,
+    max_images: Annotated[
+        MaxImages,
+        Query(description="By how many images the job grows; at least 1.", examples=[100]),
+    ],
+    priority: Annotated[
+        Priority | None,
+        Query(description="Of new chunks from now on: 0 to 10, higher goes first."),
+    ] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Ask for more images: a further round."""
+    """Ask for more images: `max_images` grows by this, in a further round."""
     return accepted(await parts.jobs.extend(caller, job_id, max_images, priority, idempotency_key))
 
 
-@router.post("/{job_id}/retry", status_code=202, response_model=JobView)
-async def retry(
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    response_model=JobView,
+    summary="Retry a job",
+    responses=answers(
+        202,
+        "The job, which tries them again now.",
+        examples.RETRIED,
+        refused={
+            409: {
+                "nothing": Problem(409, "no chunk of this job has failed"),
+                "cancelled": Problem(409, "the job is cancelled"),
+            }
+        },
+    ),
+)
+async def retry_job(
     parts: PartsOf, caller: Writer, job_id: JobId, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Try all failed chunks again: a further round."""
+    """Try all failed chunks again, as new ones: a further round."""
     return accepted(await parts.jobs.retry(caller, job_id, idempotency_key))
 
 
-@router.post("/{job_id}/cancel", status_code=202, response_model=JobView)
-async def cancel(
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    response_model=JobView,
+    summary="Cancel a job",
+    responses=answers(
+        202,
+        "The job, which stops now.",
+        examples.CANCELLING,
+        refused={409: {"finished": Problem(409, "the job is finished")}},
+    ),
+)
+async def cancel_job(
     parts: PartsOf, caller: Writer, job_id: JobId, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Stop a job; what was uploaded stays, with an index. A finished one: 409."""
     return accepted(await parts.jobs.cancel(caller, job_id, idempotency_key))
 
 
-@router.get("/{job_id}/progress", response_model=ProgressView, responses=etags.RESPONSES)
-async def progress(parts: PartsOf, caller: Reader, job_id: JobId, request: Request) -> Response:
-    """How far a job is. `progress` is kept ÷ requested, in percent, and 100 only at the end."""
-    return etags.answer(request, views.progress_view(await found_job(parts, caller, job_id)))
+@router.get(
+    "/{job_id}/progress",
+    response_model=ProgressView,
+    summary="Get a job's progress",
+    responses=answers(200, "How far it is now.", examples.PROGRESS, headers=["ETag"])
+    | etags.RESPONSES,
+)
+async def get_progress(
+    parts: PartsOf, caller: Reader, job_id: JobId, known: etags.Known = ""
+) -> Response:
+    """How far a job is; zeros right after its creation. To follow it, `GET …/events` is better."""
+    return etags.answer(known, views.progress_view(await found_job(parts, caller, job_id)))

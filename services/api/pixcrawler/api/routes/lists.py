@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import Field, StringConstraints
 from starlette.requests import ClientDisconnect
 
-from pixcrawler.api import cursors
+from pixcrawler.api import cursors, examples
 from pixcrawler.api.auth import Reader, Writer
 from pixcrawler.api.handler import Caller
 from pixcrawler.api.idempotency import Once, digest
@@ -18,10 +18,11 @@ from pixcrawler.api.lists import store
 from pixcrawler.api.lists.files import Format
 from pixcrawler.api.lists.store import ListRecord, RejectedView
 from pixcrawler.api.lists.uploads import Told
+from pixcrawler.api.openapi import answers, problem, wrong
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import Problem, conflict, not_found
 from pixcrawler.api.requests import LIST_ID, Text
-from pixcrawler.api.routes.paths import IdempotencyKey, Limit
+from pixcrawler.api.routes.paths import Cursor, IdempotencyKey, Limit
 from pixcrawler.api.views import Page
 from pixcrawler.common import ids, logs, names
 from pixcrawler.common.db import locks
@@ -38,16 +39,27 @@ router = APIRouter(prefix=PATH, tags=["url lists"])
 
 PartsOf = Annotated[Parts, Depends(parts_of)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255), Text]
-Column = Annotated[
-    Name | None, Query(description="The column's name, if it is not found by itself.")
-]
+Column = Name | None
+
+
+def _column(what: str) -> str:
+    return (
+        f"The name of the column with the {what}, if it is not found by itself; of a table "
+        "without names its number, from 1."
+    )
+
 
 _FORM = "multipart/form-data"
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "The file itself: txt, csv, tsv, jsonl or parquet, also packed with gzip.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            "application/octet-stream": {
+                "schema": {"type": "string", "format": "binary"},
+                "example": "https://images.example/1.jpg\nhttps://images.example/2.jpg\n",
+            }
+        },
     }
 }
 
@@ -66,6 +78,7 @@ class UrlListView(Value):
         rejected: Rows that were left out.
         rejected_rows: The first of them; `GET …/rejected` has all.
         bytes: Of the upload.
+        created_at: When it was uploaded.
     """
 
     id: str
@@ -80,7 +93,19 @@ class UrlListView(Value):
     created_at: datetime
 
 
-def _list_id(list_id: Annotated[str, Path(description="As its upload has answered.")]) -> str:
+_EXAMPLE = UrlListView(**examples.URL_LIST)
+
+
+def _list_id(
+    list_id: Annotated[
+        str,
+        Path(
+            description="The list's id, as its upload has answered.",
+            examples=[examples.LIST_ID],
+            json_schema_extra={"format": "uuid"},
+        ),
+    ],
+) -> str:
     """What cannot be a list's id is not found, whatever it is."""
     if not LIST_ID.fullmatch(list_id):
         raise not_found(f"list {list_id}")
@@ -90,22 +115,62 @@ def _list_id(list_id: Annotated[str, Path(description="As its upload has answere
 ListId = Annotated[str, Depends(_list_id)]
 
 
-@router.post("", status_code=201, response_model=UrlListView, openapi_extra=_BODY)
-async def upload(
+@router.post(
+    "",
+    status_code=201,
+    response_model=UrlListView,
+    openapi_extra=_BODY,
+    summary="Upload a list of URLs",
+    responses=answers(201, "The list, and what was left out of it.", _EXAMPLE, headers=["Location"])
+    | {
+        400: problem({"broken": Problem(400, "the upload broke off")}),
+        415: problem(
+            {
+                "form": Problem(
+                    415, "send the file itself as the body (curl --data-binary @FILE), no form"
+                )
+            }
+        ),
+        429: problem(
+            {
+                "busy": Problem(
+                    429,
+                    "2 lists are being uploaded here; try again",
+                    headers={"Retry-After": "10"},
+                )
+            }
+        ),
+    }
+    | wrong(
+        format=("format", "format: Input should be 'txt', 'csv', 'tsv', 'jsonl' or 'parquet'"),
+        body=("body", "pandas.csv: no column has URLs; say which with url_column"),
+    ),
+)
+async def upload_url_list(
     *,
     parts: PartsOf,
     caller: Writer,
     request: Request,
-    name: Annotated[Name, Query(description="Of the file; its end tells the format.")] = "",
+    name: Annotated[
+        Name,
+        Query(
+            description="The file's name, at most 255 characters; its end tells the format.",
+            examples=["pandas.csv.gz"],
+        ),
+    ] = "",
     format: Annotated[  # noqa: A002 - its public name
-        Format | None, Query(description="If neither name nor content tell it.")
+        Format | None, Query(description="The format, if neither name nor content tell it.")
     ] = None,
-    url_column: Column = None,
-    caption_column: Column = None,
-    creator_column: Column = None,
-    license_column: Column = None,
-    license_url_column: Column = None,
-    landing_url_column: Column = None,
+    url_column: Annotated[Column, Query(description=_column("URLs"))] = None,
+    caption_column: Annotated[Column, Query(description=_column("captions"))] = None,
+    creator_column: Annotated[Column, Query(description=_column("creators"))] = None,
+    license_column: Annotated[Column, Query(description=_column("licences"))] = None,
+    license_url_column: Annotated[
+        Column, Query(description=_column("addresses of the licences' texts"))
+    ] = None,
+    landing_url_column: Annotated[
+        Column, Query(description=_column("addresses of the pages that show the images"))
+    ] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Upload a list of URLs; its `id` is what a job's `urls` may be instead of URLs.
@@ -185,9 +250,13 @@ async def _remove(parts: Parts, list_id: str) -> None:
         await parts.blobs.delete_prefix(names.list_prefix(list_id))
 
 
-@router.get("")
-async def list_lists(
-    parts: PartsOf, caller: Reader, cursor: str | None = None, limit: Limit = 50
+@router.get(
+    "",
+    summary="List lists of URLs",
+    responses=answers(200, "Lists, the latest first.", Page[UrlListView](items=(_EXAMPLE,))),
+)
+async def list_url_lists(
+    parts: PartsOf, caller: Reader, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[UrlListView]:
     """Your lists, the latest first."""
     before = str(cursors.load(cursor, str)[0]) if cursor else None
@@ -197,19 +266,27 @@ async def list_lists(
     return Page(items=tuple(map(_view, found[:limit])), next_cursor=more)
 
 
-@router.get("/{list_id}")
-async def get(parts: PartsOf, caller: Reader, list_id: ListId) -> UrlListView:
+@router.get(
+    "/{list_id}",
+    summary="Get a list of URLs",
+    responses=answers(200, "The list.", _EXAMPLE),
+)
+async def get_url_list(parts: PartsOf, caller: Reader, list_id: ListId) -> UrlListView:
     """One list."""
     return _view(await _found(parts, caller, list_id))
 
 
-@router.get("/{list_id}/rejected")
-async def rejected(
+@router.get(
+    "/{list_id}/rejected",
+    summary="List rows that were left out",
+    responses=answers(200, "Rows in their order.", examples.REJECTED_ROWS),
+)
+async def list_rejected_rows(
     *,
     parts: PartsOf,
     caller: Reader,
     list_id: ListId,
-    cursor: str | None = None,
+    cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Page[RejectedView]:
     """All rows of a list that were left out, in their order, and why."""
@@ -227,8 +304,25 @@ async def rejected(
     )
 
 
-@router.delete("/{list_id}", status_code=204, response_class=Response)
-async def delete(parts: PartsOf, caller: Writer, list_id: ListId) -> None:
+@router.delete(
+    "/{list_id}",
+    status_code=204,
+    response_class=Response,
+    summary="Delete a list of URLs",
+    responses=answers(
+        204,
+        "It is gone.",
+        refused={
+            409: {
+                "used": Problem(
+                    409,
+                    f"the job {examples.JOB_ID} is not finished and takes its URLs from this list",
+                )
+            }
+        },
+    ),
+)
+async def delete_url_list(parts: PartsOf, caller: Writer, list_id: ListId) -> None:
     """Delete a list; one that a job still reads: 409. Datasets made of it stay."""
     async with transaction(parts.engine, "delete_list") as connection:
         if await store.lock(connection, caller.owner, list_id) is None:

@@ -5,12 +5,13 @@ from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, Header
 from fastapi.responses import Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent, format_sse_event
+from fastapi.sse import EventSourceResponse, format_sse_event
 
-from pixcrawler.api import store, views
+from pixcrawler.api import examples, store, views
 from pixcrawler.api.auth import Reader
 from pixcrawler.api.feed import News
 from pixcrawler.api.handler import Caller
+from pixcrawler.api.openapi import problem
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import Problem
 from pixcrawler.api.routes.paths import JobId, found_job
@@ -40,22 +41,34 @@ class Shown(NamedTuple):
 @router.get(
     "/{job_id}/events",
     response_class=Response,
+    summary="Follow a job",
     responses={
-        200: {"content": {"text/event-stream": {"schema": ServerSentEvent.model_json_schema()}}},
+        200: {
+            "description": "Events as they come; a comment every 15 seconds without any.",
+            "content": {
+                "text/event-stream": {"schema": {"type": "string"}, "example": examples.STREAM}
+            },
+        },
         204: {"description": "The `Last-Event-ID` is that of the end: there is nothing more."},
+        503: problem({"busy": Problem(503, "too many streams are open here")}),
     },
 )
-async def events(
+async def stream_events(
     parts: PartsOf,
     caller: Reader,
     job_id: JobId,
     last_event_id: Annotated[
-        str, Header(description="The last event that was received: only what is newer is sent.")
+        str,
+        Header(
+            description="The `id` of the last event that was received: only what is newer is sent.",
+            examples=["0.1.0.1.412"],
+        ),
     ] = "",
 ) -> Response:
-    """Progress as it changes: `progress` events, then `finished` once, and the stream ends.
+    """Progress as it changes, as Server-Sent Events: `progress`, then `finished` once.
 
-    The data of each is the progress object. A job that is deleted meanwhile ends with `deleted`.
+    The data of each is the progress object; the stream ends after `finished`, which is that of the
+    round. A job that is deleted meanwhile ends with `deleted`.
     """
     job = await found_job(parts, caller, job_id)
     last = _revision(last_event_id)

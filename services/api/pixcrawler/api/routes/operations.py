@@ -1,34 +1,80 @@
 """Capacity, sources, health, metrics."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
 
-from pixcrawler.api import sources, store
+from pixcrawler.api import examples, sources, store
 from pixcrawler.api.auth import Reader
+from pixcrawler.api.openapi import answers, problem, wrong
 from pixcrawler.api.parts import Parts, parts_of
-from pixcrawler.api.problems import MEDIA_TYPE
+from pixcrawler.api.problems import AWAY_S, Problem, respond
 from pixcrawler.api.sources import SourceInfo
-from pixcrawler.api.views import CapacityView, Page
+from pixcrawler.api.views import CapacityView, Page, View
 from pixcrawler.common import capacity
 
 router = APIRouter(tags=["operations"])
 
 PartsOf = Annotated[Parts, Depends(parts_of)]
 
-UNAVAILABLE = 503
+_STUCK = "did not advance lately"
 
 
-@router.get("/v1/capacity")
+def _sick(found: dict[str, str]) -> Problem:
+    """503: what is wrong with which part."""
+    return Problem(
+        503,
+        "; ".join(f"{name}: {why}" for name, why in found.items()),
+        headers={"Retry-After": str(AWAY_S)},
+        more={"problems": found},
+    )
+
+
+class HealthView(View):
+    """How a program is."""
+
+    status: Literal["ok"]
+    """All is well."""
+    problems: dict[str, str]
+    """Nothing."""
+
+
+_OK = HealthView(status="ok", problems={})
+
+
+@router.get(
+    "/v1/capacity",
+    summary="Get the capacity",
+    responses=answers(
+        200,
+        "Slots in use and free.",
+        {
+            "capacity": ("25 of 35 in use", examples.CAPACITY),
+            "required_chunks": (
+                "Whether 5 could start now",
+                examples.CAPACITY.model_copy(update={"can_start": True}),
+            ),
+        },
+    )
+    | wrong(
+        required_chunks=(
+            "required_chunks",
+            "required_chunks: Input should be greater than or equal to 0",
+        )
+    ),
+)
 async def get_capacity(
     parts: PartsOf,
     caller: Reader,  # noqa: ARG001 - a key is needed, whosever it is
     required_chunks: Annotated[
-        int | None, Query(ge=0, description="Whether as many could start now: `can_start`.")
+        int | None,
+        Query(
+            ge=0, description="Also tell, as `can_start`, whether so many chunks find slots now."
+        ),
     ] = None,
 ) -> CapacityView:
-    """How many chunks may be in progress at once, and how many are."""
+    """How many chunks may be in progress at once, over the whole cluster, and how many are."""
     async with parts.engine.connect() as connection:
         active = await store.active_chunks(connection)
     settings = parts.settings
@@ -37,40 +83,61 @@ async def get_capacity(
     return CapacityView(**told._asdict(), can_start=can_start)
 
 
-@router.get("/v1/sources")
+@router.get(
+    "/v1/sources",
+    summary="List sources",
+    responses=answers(200, "All sources.", examples.SOURCES),
+)
 async def list_sources(caller: Reader) -> Page[SourceInfo]:  # noqa: ARG001 - likewise
     """What can be searched, and its limits."""
     return Page(items=sources.ALL)
 
 
-@router.get("/healthz", include_in_schema=False)
+@router.get(
+    "/healthz",
+    response_model=HealthView,
+    summary="Is it alive",
+    responses=answers(200, "It is.", _OK) | {503: problem({"stuck": _sick({"web": _STUCK})})},
+)
 async def healthz(parts: PartsOf) -> Response:
-    """Whether the program's loops advance."""
-    return _health(dict.fromkeys(parts.health.stuck(), "did not advance lately"))
+    """Whether the program's loops advance; for whatever would restart it. No key is needed."""
+    return _health("/healthz", dict.fromkeys(parts.health.stuck(), _STUCK))
 
 
-@router.get("/readyz", include_in_schema=False)
+@router.get(
+    "/readyz",
+    response_model=HealthView,
+    summary="Is it ready",
+    responses=answers(200, "It is.", _OK)
+    | {503: problem({"missing": _sick({"database": "does not answer"})})},
+)
 async def readyz(parts: PartsOf) -> Response:
-    """Whether the broker and the database are there."""
-    return _health(dict(await parts.health.missing()))
+    """Whether broker and database are there; for whatever routes to it. No key is needed."""
+    return _health("/readyz", dict(await parts.health.missing()))
 
 
-@router.get("/metrics", include_in_schema=False)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    summary="Get metrics",
+    responses={
+        200: {
+            "description": "Prometheus' text format.",
+            "content": {
+                "text/plain": {
+                    "schema": {"type": "string"},
+                    "example": "# TYPE pixcrawler_in_flight gauge\npixcrawler_in_flight 0\n",
+                }
+            },
+        }
+    },
+)
 async def metrics() -> Response:
-    """Prometheus metrics."""
+    """What Prometheus scrapes. No key is needed."""
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
     return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _health(problems: dict[str, str]) -> Response:
-    if not problems:
-        return JSONResponse({"status": "ok", "problems": {}})
-    body = {
-        "type": "about:blank",
-        "title": "Service Unavailable",
-        "detail": "; ".join(f"{name}: {why}" for name, why in problems.items()),
-        "status": "unavailable",
-        "problems": problems,
-    }
-    return JSONResponse(body, UNAVAILABLE, media_type=MEDIA_TYPE)
+def _health(path: str, problems: dict[str, str]) -> Response:
+    return respond(path, _sick(problems)) if problems else JSONResponse(_OK.model_dump())

@@ -7,7 +7,7 @@ from fastapi import Depends, Header, Path, Query
 from fastapi.responses import Response
 from pydantic import StringConstraints
 
-from pixcrawler.api import store
+from pixcrawler.api import examples, store
 from pixcrawler.api.handler import Answer, Caller
 from pixcrawler.api.parts import Parts
 from pixcrawler.api.problems import not_found
@@ -22,7 +22,14 @@ _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def _job_id(
-    job_id: Annotated[str, Path(description="As the job's creation has answered.")],
+    job_id: Annotated[
+        str,
+        Path(
+            description="The job's id, as its creation has answered.",
+            examples=[examples.JOB_ID],
+            json_schema_extra={"format": "uuid"},
+        ),
+    ],
 ) -> str:
     """What cannot be a job's id is not found, whatever it is."""
     if not _JOB_ID.fullmatch(job_id):
@@ -31,8 +38,14 @@ def _job_id(
 
 
 JobId = Annotated[str, Depends(_job_id)]
-ChunkName = Annotated[str, Path(description="A chunk's index, or its id.")]
-Limit = Annotated[int, Query(ge=1, le=200, description="Items at most.")]
+ChunkName = Annotated[
+    str, Path(description="The chunk's index within the job, from 0, or its id.", examples=["0"])
+]
+Limit = Annotated[int, Query(ge=1, le=200, description="Items on a page at most, 1 to 200.")]
+Cursor = Annotated[
+    str | None,
+    Query(description="The `next_cursor` of the page before; the first page if not given."),
+]
 IdempotencyKey = Annotated[
     str | None,
     Header(

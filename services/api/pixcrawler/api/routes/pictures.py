@@ -3,17 +3,18 @@
 import re
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Path
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import Response, StreamingResponse
 
-from pixcrawler.api import cursors, images, store
+from pixcrawler.api import cursors, etags, examples, images, store
 from pixcrawler.api.auth import Reader
 from pixcrawler.api.images import ImageView
 from pixcrawler.api.licenses import LicenseCount
+from pixcrawler.api.openapi import NO_DATASET, answers, problem
 from pixcrawler.api.outcomes import Position
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import Problem, not_found
-from pixcrawler.api.routes.paths import ChunkName, JobId, Limit, chunk_index, found_job
+from pixcrawler.api.routes.paths import ChunkName, Cursor, JobId, Limit, chunk_index, found_job
 from pixcrawler.api.views import Page
 from pixcrawler.common import names
 from pixcrawler.common.chunks import result_of
@@ -28,7 +29,8 @@ Sha256 = Annotated[
     str,
     Path(
         description="In hex: of the image as it was found (`original_sha256` in the list of "
-        "images), or of the file that was made of it."
+        "images), or of the file that was made of it.",
+        examples=[examples.SHA256],
     ),
 ]
 
@@ -49,13 +51,17 @@ _CACHE = "private, max-age=86400, immutable"
 """For whoever has the key only; and not for ever, since a job may be deleted."""
 
 
-@router.get("/images")
+@router.get(
+    "/images",
+    summary="List what was kept",
+    responses=answers(200, "Images, by chunk and candidate.", examples.IMAGES),
+)
 async def list_images(
     *,
     parts: PartsOf,
     caller: Reader,
     job_id: JobId,
-    cursor: str | None = None,
+    cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[ImageView]:
     """What was kept so far, in completed chunks; a page may have fewer images than asked for."""
@@ -77,19 +83,28 @@ async def list_images(
 @router.get(
     "/chunks/{chunk}/images/{sha256}",
     response_class=Response,
+    summary="Get an image",
     responses={
-        200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
-        304: {"description": "It is as `If-None-Match` says."},
+        200: {
+            "description": "Its bytes, as they are in the archive.",
+            "content": {
+                kind: {"schema": {"type": "string", "format": "binary"}}
+                for kind in MEDIA_TYPES.values()
+            },
+            "headers": {"ETag": {"$ref": "#/components/headers/ETag"}},
+        },
+        404: problem({"image": not_found(f"image {examples.SHA256} of chunk 0")}),
+        **etags.RESPONSES,
     },
 )
-async def image(
+async def get_image(
     *,
     parts: PartsOf,
     caller: Reader,
     job_id: JobId,
     chunk: ChunkName,
     sha256: Sha256,
-    if_none_match: Annotated[str, Header()] = "",
+    if_none_match: etags.Known = "",
 ) -> Response:
     """A kept image, out of its chunk's archive."""
     job = await found_job(parts, caller, job_id)
@@ -123,8 +138,17 @@ async def image(
     return StreamingResponse(content, headers=headers, media_type=MEDIA_TYPES[extension])
 
 
-@router.get("/licenses")
-async def licenses(parts: PartsOf, caller: Reader, job_id: JobId) -> Page[LicenseCount]:
+@router.get(
+    "/licenses",
+    summary="Count licences",
+    responses=answers(
+        200,
+        "Licences, the most common first.",
+        examples.LICENSES,
+        refused={404: {"dataset": NO_DATASET}},
+    ),
+)
+async def list_licenses(parts: PartsOf, caller: Reader, job_id: JobId) -> Page[LicenseCount]:
     """Under which licences the images of the dataset are, the most common first.
 
     404 before the first round has finished.

@@ -6,16 +6,17 @@ from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from pixcrawler.api import byteranges, cursors, store
+from pixcrawler.api import byteranges, cursors, examples, store
 from pixcrawler.api.auth import Reader
 from pixcrawler.api.links import FileLink
+from pixcrawler.api.openapi import NO_DATASET, answers, problem, wrong
 from pixcrawler.api.outcomes import Position
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import Problem, not_found
-from pixcrawler.api.routes.paths import JobId, found_job
+from pixcrawler.api.routes.paths import Cursor, JobId, found_job
 from pixcrawler.api.views import DatasetFileView, DatasetView, Page
 from pixcrawler.common import names
 from pixcrawler.common.chunk_outcomes import OutcomeRow
@@ -26,6 +27,8 @@ from pixcrawler.common.outcomes import Outcome
 router = APIRouter(prefix="/v1", tags=["results"])
 
 PartsOf = Annotated[Parts, Depends(parts_of)]
+
+_BINARY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 
 INDEX = "dataset.json"
 MAX_OUTCOMES = 5000
@@ -40,15 +43,23 @@ _MEDIA_TYPES = {
 }
 
 
-@router.get("/jobs/{job_id}/outcomes")
-async def outcomes(
+@router.get(
+    "/jobs/{job_id}/outcomes",
+    summary="List outcomes",
+    responses=answers(200, "URLs, by chunk and candidate.", examples.OUTCOMES)
+    | wrong(outcome=("outcome", "outcome: Input should be 'kept', 'duplicate', …")),
+)
+async def list_outcomes(
     *,
     parts: PartsOf,
     caller: Reader,
     job_id: JobId,
-    outcome: Outcome | None = None,
-    cursor: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_OUTCOMES, description="Items at most.")] = 500,
+    outcome: Annotated[Outcome | None, Query(description="Only URLs of which this became.")] = None,
+    cursor: Cursor = None,
+    limit: Annotated[
+        int,
+        Query(ge=1, le=MAX_OUTCOMES, description=f"Items on a page at most, 1 to {MAX_OUTCOMES}."),
+    ] = 500,
 ) -> Page[OutcomeRow]:
     """Every URL and what became of it, also while the job runs.
 
@@ -62,8 +73,14 @@ async def outcomes(
     return Page(items=page.rows, next_cursor=cursors.dump(*page.after) if page.after else None)
 
 
-@router.get("/jobs/{job_id}/dataset")
-async def dataset(parts: PartsOf, caller: Reader, job_id: JobId, request: Request) -> DatasetView:
+@router.get(
+    "/jobs/{job_id}/dataset",
+    summary="Get the dataset",
+    responses=answers(200, "Its files.", examples.DATASET, refused={404: {"dataset": NO_DATASET}}),
+)
+async def get_dataset(
+    parts: PartsOf, caller: Reader, job_id: JobId, request: Request
+) -> DatasetView:
     """The files of the dataset as of the latest finished round, with links that expire.
 
     404 before the first round has finished.
@@ -118,11 +135,54 @@ async def _file(
 
 
 @router.head("/files/{name:path}", response_class=Response, include_in_schema=False)
-@router.get("/files/{name:path}", response_class=Response)
-async def file(
-    *, parts: PartsOf, request: Request, name: str, filename: str, expires: int, signature: str
+@router.get(
+    "/files/{name:path}",
+    response_class=Response,
+    summary="Download a file",
+    responses={
+        200: {"description": "The file.", "content": _BINARY},
+        206: {
+            "description": "The bytes that were asked for.",
+            "content": _BINARY,
+            "headers": {"Content-Range": {"$ref": "#/components/headers/Content-Range"}},
+        },
+        403: problem(
+            {
+                "signature": Problem(403, "the link is not valid"),
+                "expired": Problem(403, "the link has expired; ask for the dataset again"),
+            }
+        ),
+        404: problem({"file": not_found(f"file chunk_{examples.CHUNK_ID}.zip")}),
+        416: problem({"range": Problem(416, "the file has 91802113 bytes")}),
+        **wrong(expires=("expires", "expires: Input should be a valid integer")),
+    },
+)
+async def get_file(
+    *,
+    parts: PartsOf,
+    request: Request,
+    name: Annotated[
+        str, Path(description="Which file, as the link says.", examples=[examples.FILE])
+    ],
+    filename: Annotated[str, Query(description="What it is saved as, as the link says.")],
+    expires: Annotated[
+        int, Query(description="Until when the link works, in seconds since 1970, as it says.")
+    ],
+    signature: Annotated[str, Query(description="What makes the link valid, as it says.")],
+    byte_range: Annotated[
+        str,
+        Header(
+            alias="Range",
+            description="One range of bytes, such as `bytes=1048576-`; the whole file if "
+            "there is none, or it is not understood.",
+            examples=["bytes=1048576-"],
+        ),
+    ] = "",
 ) -> Response:
-    """A file of a dataset, for whoever has its link; ranges are served, so downloads resume."""
+    """A file of a dataset, for whoever has its link; ranges are served, so downloads resume.
+
+    Links are those of `GET /v1/jobs/{job_id}/dataset`; they need no key, and expire.
+    """
     parts.links.check(FileLink(name, filename, expires), signature)
     async with parts.engine.connect() as connection:
         if await store.is_deleted(connection, name.split("/")[1] if "/" in name else ""):
@@ -130,7 +190,7 @@ async def file(
     found = await parts.blobs.stat(name)
     if found is None:
         raise not_found(f"file {filename}")
-    part = byteranges.parse(request.headers.get("range"), found.size)
+    part = byteranges.parse(byte_range, found.size)
     headers = {
         "Accept-Ranges": "bytes",
         "Content-Length": str(found.size if part is None else part.length),

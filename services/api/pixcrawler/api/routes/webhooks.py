@@ -1,16 +1,17 @@
 """What became of webhooks, and what signs them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from pixcrawler.api import cursors, deliveries, webhooks
+from pixcrawler.api import cursors, deliveries, examples, webhooks
 from pixcrawler.api.auth import Reader, Writer
 from pixcrawler.api.deliveries import Delivery, Secret
 from pixcrawler.api.idempotency import Once, digest
+from pixcrawler.api.openapi import answers
 from pixcrawler.api.parts import Parts, parts_of
-from pixcrawler.api.routes.paths import IdempotencyKey, JobId, Limit, found_job
+from pixcrawler.api.routes.paths import Cursor, IdempotencyKey, JobId, Limit, found_job
 from pixcrawler.api.views import Page
 from pixcrawler.common.db import locks
 from pixcrawler.common.events import Value
@@ -25,6 +26,7 @@ class SecretView(Value):
 
     Attributes:
         secret: `whsec_` and base64 of the key.
+        created_at: When it was made.
         previous_until: Until then the secret before this one signs as well.
     """
 
@@ -33,13 +35,24 @@ class SecretView(Value):
     previous_until: datetime | None
 
 
-@router.get("/jobs/{job_id}/webhook-deliveries")
-async def list_deliveries(
+_SECRET = SecretView(
+    secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=",  # noqa: S106 - an example
+    created_at=examples.AT,
+    previous_until=None,
+)
+
+
+@router.get(
+    "/jobs/{job_id}/webhook-deliveries",
+    summary="List a job's webhooks",
+    responses=answers(200, "Deliveries, the first round first.", examples.DELIVERIES),
+)
+async def list_webhook_deliveries(
     *,
     parts: PartsOf,
     caller: Reader,
     job_id: JobId,
-    cursor: str | None = None,
+    cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[Delivery]:
     """What became of a job's webhooks: one for the end of each round, the first round first."""
@@ -51,15 +64,27 @@ async def list_deliveries(
     return Page(items=tuple(found[:limit]), next_cursor=more)
 
 
-@router.get("/webhook-secret")
-async def get_secret(parts: PartsOf, caller: Writer, response: Response) -> SecretView:
+@router.get(
+    "/webhook-secret",
+    summary="Get the webhook secret",
+    responses=answers(200, "What signs your webhooks.", _SECRET),
+)
+async def get_webhook_secret(parts: PartsOf, caller: Writer, response: Response) -> SecretView:
     """The secret that signs the webhooks of all your jobs; the same until you change it."""
     async with parts.engine.begin() as connection:
         return _view(await deliveries.secret(connection, caller.owner), response)
 
 
-@router.post("/webhook-secret")
-async def change_secret(
+@router.post(
+    "/webhook-secret",
+    summary="Change the webhook secret",
+    responses=answers(
+        200,
+        "The new one.",
+        _SECRET.model_copy(update={"previous_until": examples.AT + timedelta(days=1)}),
+    ),
+)
+async def change_webhook_secret(
     parts: PartsOf, caller: Writer, response: Response, idempotency_key: IdempotencyKey = None
 ) -> SecretView:
     """Change the secret; for a day the one before signs as well, so that nothing gets lost."""
