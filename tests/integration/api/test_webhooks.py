@@ -118,7 +118,11 @@ async def owned_job(world: World, url: str, **body: Any) -> str:
     """A job whose receiver is at this URL."""
     parts = world.app.state.parts
     allowed = parts.settings.model_copy(
-        update={"fetch_allow_networks": settings_for("x").fetch_allow_networks}
+        update={
+            "fetch_allow_networks": settings_for(
+                "postgresql+asyncpg://other/other"
+            ).fetch_allow_networks
+        }
     )
     jobs = type(parts.jobs)(parts.engine, allowed, source="/api/test", hint=lambda: None)
     object.__setattr__(parts, "jobs", jobs)

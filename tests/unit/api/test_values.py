@@ -109,7 +109,9 @@ def test_the_key_of_links() -> None:
         return Settings(**{"database_url": "postgresql+asyncpg://a:b@c/d", **told}).link_key  # type: ignore[arg-type]
 
     assert key() == key()
-    assert key(api_link_secret="x") == key(api_link_secret="x", database_url="other")
+    assert key(api_link_secret="x") == key(
+        api_link_secret="x", database_url="postgresql+asyncpg://other/other"
+    )
     assert key() != key(api_link_secret="x")
 
 
