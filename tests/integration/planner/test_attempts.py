@@ -14,6 +14,7 @@ from pixcrawler.common.events import (
 from pixcrawler.common.outcomes import Outcome
 from pixcrawler.planner import admission, timer
 from pixcrawler.planner.signs import Signs
+from pixcrawler.planner.store import Sign
 from pixcrawler.planner.tools import TAKEBACKS, Policy
 from tests.integration.planner.desk import Desk, failed, uploaded, verdict
 
@@ -191,6 +192,27 @@ async def test_signs_of_life(desk: Desk) -> None:
     await desk.handle(late, signs=signs)
     await signs.flush()
     assert (await row(desk, job))["stage"] == "validator"
+
+
+async def test_the_replica_that_has_it_is_known(desk: Desk) -> None:
+    """While a step runs it names who told of it last; what is over, or was never begun, stays."""
+    job, chunk = await one(desk)
+    signs = Signs(desk.engine)
+    for stage in ("validator", "downloader"):
+        told = ChunkProgress(chunk_id=chunk, attempt=1, stage=stage, done=1, total=5)
+        await desk.handle(told, signs=signs)
+        await signs.flush()
+    [step] = (await row(desk, job))["attempts"]
+    assert (step["stage"], step["worker"], step["state"]) == ("downloader", "worker-7", "running")
+    signs.saw(chunk, Sign("downloader", 1, "worker-8"))
+    await signs.flush()
+    await desk.handle(failed(chunk, 1))
+    await admission.admit(desk.tools[0])
+    signs.saw(chunk, Sign("downloader", 1, "worker-9"))
+    await signs.flush()
+    first, second = (await row(desk, job))["attempts"]
+    assert (first["worker"], first["state"], second["worker"]) == ("worker-7", "failed", "")
+    assert second["attempt"] == 2
 
 
 async def test_no_life_in_what_has_ended(desk: Desk) -> None:

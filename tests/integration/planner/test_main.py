@@ -18,6 +18,7 @@ from pixcrawler.common.db.roles import ensure_roles, service_url
 from pixcrawler.common.events import ChunkDownloaded, ChunkPlanned, Event, JobPlanned
 from pixcrawler.planner import admission, handler, timer
 from pixcrawler.planner.signs import Signs
+from pixcrawler.planner.store import Sign
 from pixcrawler.planner.tools import Tools
 from tests.integration.planner.desk import (
     POLICY,
@@ -151,7 +152,7 @@ async def _live(desk: Desk, tools: Tools) -> str:
     await admission.admit(tools)
     await desk.silence(row["chunk_id"])
     signs = Signs(tools.engine)
-    signs.saw(row["chunk_id"], "uploader")
+    signs.saw(row["chunk_id"], Sign("uploader"))
     await timer.tick(tools, signs)
     await desk.complete(row["chunk_id"], 5)
     await handler.handle_chunk_uploaded(uploaded(row["chunk_id"], 2), context, tools=tools)

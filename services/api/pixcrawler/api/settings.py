@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from pixcrawler.common.capacity import ResourceSettings
+from pixcrawler.common.line import DeadlineSettings
 from pixcrawler.common.settings import Networks, ServiceSettings
 
 MIB = 1 << 20
@@ -33,7 +34,7 @@ Origins = Annotated[
 ]
 
 
-class Settings(ResourceSettings, ServiceSettings):
+class Settings(ResourceSettings, DeadlineSettings, ServiceSettings):
     """The api's settings; capacity and the size of new jobs' chunks are `ResourceSettings`."""
 
     http_port: int = Field(default=8000, ge=0, le=65_535)

@@ -25,6 +25,7 @@ from pixcrawler.common.events import (
 from pixcrawler.planner import endings, history, rounds, slots, store
 from pixcrawler.planner.signs import Signs
 from pixcrawler.planner.slots import Processing
+from pixcrawler.planner.store import Sign
 from pixcrawler.planner.tools import Tools
 
 log = logs.get(__name__)
@@ -171,15 +172,14 @@ async def _advance(
         steps = history.begun(steps, event.attempt, begun, now, record=context.record)
         if steps != before:
             await store.write_steps(connection, event.chunk_id, steps)
-        await store.seen(connection, {event.chunk_id: begun})
+        await store.seen(connection, {event.chunk_id: Sign(begun)})
 
 
 async def handle_chunk_progress(
     event: ChunkProgress, context: Context, *, signs: Signs
 ) -> Sequence[Event]:
-    """A sign of life, written with the next batch."""
-    del context
-    signs.saw(event.chunk_id, event.stage)
+    """A sign of life, written with the next batch: which replica has the chunk in hand."""
+    signs.saw(event.chunk_id, Sign(event.stage, event.attempt, _worker(context)))
     if signs.full:
         await signs.flush()
     return ()

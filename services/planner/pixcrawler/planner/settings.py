@@ -3,11 +3,13 @@
 from pydantic import Field
 
 from pixcrawler.common.capacity import ResourceSettings
+from pixcrawler.common.line import DeadlineSettings
 from pixcrawler.common.settings import StageSettings
 
 
-class Settings(ResourceSettings, StageSettings):
-    """The planner's settings; the capacity's are `ResourceSettings`."""
+class Settings(ResourceSettings, DeadlineSettings, StageSettings):
+    """The planner's settings; the capacity's are `ResourceSettings`, a chunk's deadline is
+    `DeadlineSettings`."""
 
     in_flight: int = Field(default=8, ge=1, le=1000)
     """Events looked at at a time; each needs a connection to the database for milliseconds."""
@@ -19,9 +21,6 @@ class Settings(ResourceSettings, StageSettings):
     """Seconds before the first retry of a chunk; doubles with each further one."""
     chunk_backoff_max_s: float = Field(default=120.0, ge=0)
     """Seconds before a retry at most."""
-    chunk_deadline_s: float = Field(default=900.0, gt=0)
-    """Seconds without a sign of life after which a chunk is planned again; doubles each time, so
-    that an outage does not fail healthy jobs."""
     source_rest_s: float = Field(default=300.0, ge=0)
     """Seconds for which nothing is planned of a search that could not be asked, where no other can
     give candidates; asked for earlier than that, the round closes as `unavailable`."""

@@ -4,13 +4,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.planner import store
+from pixcrawler.planner.store import Sign
 
 FULL = 200
 """Chunks after which a batch is written before its time."""
 
 
 class Signs:
-    """The chunks that gave a sign of life since the last batch, with the stage that did.
+    """The chunks that gave a sign of life since the last batch, with the last sign of each.
 
     Args:
         engine: The database.
@@ -18,11 +19,11 @@ class Signs:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._seen: dict[str, str] = {}
+        self._seen: dict[str, Sign] = {}
 
-    def saw(self, chunk_id: str, stage: str) -> None:
+    def saw(self, chunk_id: str, sign: Sign) -> None:
         """A chunk gave a sign of life."""
-        self._seen[chunk_id] = stage
+        self._seen[chunk_id] = sign
 
     @property
     def full(self) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pixcrawler.common import ids
+from pixcrawler.common import ids, line
 from pixcrawler.common.events import Slice
 from pixcrawler.planner import history
 
@@ -57,33 +57,17 @@ class Processing(NamedTuple):
 async def queue(connection: AsyncConnection) -> Queue:
     """The slots in use and who is next. For a decision: after the admission lock.
 
-    Next is who has the highest effective priority (one more for every ten minutes waited, at most
-    10), then whose owner has fewer chunks in progress, then the oldest job's lowest index.
+    The order is that of `pixcrawler.common.line`.
     """
     found = await connection.execute(
-        text("""
-            WITH busy AS (
-                SELECT job.owner
-                FROM job_chunks AS chunk JOIN crawl_jobs AS job USING (job_id)
-                WHERE chunk.status = 'processing'
-            ), slots AS (
+        text(f"""
+            WITH busy AS ({line.BUSY}), slots AS (
                 SELECT count(*) AS active,
                        (SELECT extract(epoch FROM clock_timestamp() - max(admitted_at))::float
                         FROM job_chunks) AS since
                 FROM busy
-            ), owners AS (
-                SELECT owner, count(*) AS chunks FROM busy GROUP BY owner
             ), head AS (
-                SELECT chunk.chunk_id, chunk.job_id
-                FROM job_chunks AS chunk JOIN crawl_jobs AS job USING (job_id)
-                LEFT JOIN owners ON owners.owner = job.owner
-                WHERE chunk.status = 'pending'
-                  AND (chunk.not_before IS NULL OR chunk.not_before <= clock_timestamp())
-                  AND job.cancelled_at IS NULL AND job.deleted_at IS NULL
-                ORDER BY least(10, chunk.priority + floor(extract(epoch FROM
-                             now() - coalesce(chunk.not_before, chunk.created_at)) / 600)) DESC,
-                         coalesce(owners.chunks, 0), job.created_at, job.job_id, chunk.chunk_index
-                LIMIT 1
+                SELECT chunk_id, job_id FROM {line.LINE} ORDER BY {line.ORDER} LIMIT 1
             )
             SELECT active, since, chunk_id, job_id,
                    coalesce((SELECT round.facts->>'status' = 'pending' FROM job_rounds AS round
@@ -113,11 +97,10 @@ async def take_back(
 ) -> Admitted | None:
     """Plan a silent chunk again in the slot that it holds; None if it is not silent any more."""
     found = await connection.execute(
-        text("""
+        text(f"""
             SELECT attempt, attempts, clock_timestamp() AS now FROM job_chunks
             WHERE chunk_id = :chunk_id AND status = 'processing' AND attempt = :attempt
-              AND last_seen_at + make_interval(secs => :deadline_s * 2.0 ^ takebacks)
-                  < clock_timestamp()
+              AND {line.DEADLINE} < clock_timestamp()
             FOR UPDATE"""),
         {"chunk_id": chunk_id, "attempt": attempt, "deadline_s": deadline_s},
     )
@@ -162,11 +145,10 @@ async def _plan_again(
 async def silent(connection: AsyncConnection, deadline_s: float) -> tuple[Processing, ...]:
     """Chunks without a sign of life for their deadline, which doubles with each take-back."""
     found = await connection.execute(
-        text("""
+        text(f"""
             SELECT chunk_id, attempt, retry_count, takebacks FROM job_chunks
             WHERE status = 'processing'
-              AND last_seen_at + make_interval(secs => :deadline_s * 2.0 ^ takebacks)
-                  < clock_timestamp()
+              AND {line.DEADLINE} < clock_timestamp()
             ORDER BY last_seen_at"""),
         {"deadline_s": deadline_s},
     )

@@ -26,6 +26,14 @@ SOURCE_ERRORS = frozenset({"source_unavailable", "source_refused"})
 """Errors of a chunk none of whose searches could be asked, as the downloader names them."""
 
 
+class Sign(NamedTuple):
+    """A sign of life: in which stage, at which attempt, and of which replica, if that is known."""
+
+    stage: str
+    attempt: int = 0
+    worker: str = ""
+
+
 class JobRow(Value):
     """What was asked for, and `now` on the database's clock; `urls` is how many there are."""
 
@@ -409,17 +417,19 @@ async def write_steps(connection: AsyncConnection, chunk_id: str, steps: Steps) 
     )
 
 
-async def seen(connection: AsyncConnection, stages: Mapping[str, str]) -> None:
-    """Chunks gave a sign of life in these stages: one statement whatever their number.
+async def seen(connection: AsyncConnection, signs: Mapping[str, Sign]) -> None:
+    """Chunks gave signs of life: one statement whatever their number.
 
     Chunks whose rows are being written anyway are skipped, so that this never waits; a chunk's
-    stage only moves forward.
+    stage only moves forward. The step that runs remembers which replica told of it last; the
+    column, which may be large, is rewritten only when that has changed.
     """
     await connection.execute(
         text("""
             WITH sign AS (
-                SELECT chunk_id, sign.stage FROM job_chunks AS chunk
-                JOIN jsonb_to_recordset(CAST(:signs AS jsonb)) AS sign (chunk_id text, stage text)
+                SELECT chunk_id, sign.stage, sign.attempt, sign.worker FROM job_chunks AS chunk
+                JOIN jsonb_to_recordset(CAST(:signs AS jsonb))
+                    AS sign (chunk_id text, stage text, attempt int, worker text)
                     USING (chunk_id)
                 WHERE chunk.status = 'processing' FOR UPDATE OF chunk SKIP LOCKED
             )
@@ -428,10 +438,24 @@ async def seen(connection: AsyncConnection, stages: Mapping[str, str]) -> None:
                 stage = CASE WHEN array_position(order_, sign.stage)
                                   > coalesce(array_position(order_, chunk.stage), 0)
                         THEN sign.stage ELSE chunk.stage END,
+                attempts = CASE WHEN sign.worker = '' OR NOT chunk.attempts
+                                     @> jsonb_build_array(step || '{"state": "running"}')
+                                  OR chunk.attempts
+                                     @> jsonb_build_array(step || to_jsonb(told))
+                           THEN chunk.attempts
+                           ELSE (SELECT jsonb_agg(CASE WHEN one @> (step || '{"state": "running"}')
+                                                       THEN one || to_jsonb(told) ELSE one END
+                                                  ORDER BY place)
+                                 FROM jsonb_array_elements(chunk.attempts)
+                                      WITH ORDINALITY AS steps (one, place)) END,
                 updated_at = clock_timestamp()
-            FROM sign, (SELECT ARRAY['downloader', 'validator', 'uploader'] AS order_) AS known
+            FROM sign
+                CROSS JOIN LATERAL jsonb_build_object(
+                    'attempt', sign.attempt, 'stage', sign.stage) AS step
+                CROSS JOIN LATERAL (SELECT sign.worker) AS told,
+                (SELECT ARRAY['downloader', 'validator', 'uploader'] AS order_) AS known
             WHERE chunk.chunk_id = sign.chunk_id AND chunk.status = 'processing'"""),
-        {"signs": json.dumps([{"chunk_id": c, "stage": s} for c, s in stages.items()])},
+        {"signs": json.dumps([{"chunk_id": c, **sign._asdict()} for c, sign in signs.items()])},
     )
 
 
