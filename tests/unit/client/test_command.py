@@ -15,8 +15,8 @@ from tests.unit.client.server import ARCHIVE, JOB, FakeApi, Reply
 from tests.unit.client.test_watching import progress
 
 COMMANDS = {
-    "": ("run", "up", "down", "status", "chunks", "capacity", "completion"),
-    "jobs": ("list", "show", "watch", "cancel", "retry", "extend", "delete", "download"),
+    "": ("run", "up", "down", "status", "chunks", "capacity", "workers", "completion"),
+    "jobs": ("list", "show", "explain", "watch", "cancel", "retry", "extend", "delete", "download"),
     "topics": ("list", "describe", "apply", "tail", "lag"),
     "dlq": ("list", "show", "replay", "discard"),
     "keys": ("create", "list", "revoke"),

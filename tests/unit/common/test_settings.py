@@ -59,7 +59,7 @@ _ROWS: list[tuple[type[BaseSettings], str, object, str, object]] = [
     ),
     (Planner, "RESOURCE_RELEASE_INTERVAL_S", 0.1, "3", 3),
     (Planner, "CHUNK_MAX_RETRIES", 3, "4", 4),
-    (Planner, "CHUNK_DEADLINE_S", 900, "4", 4),
+    *((service, "CHUNK_DEADLINE_S", 900, "4", 4) for service in (Api, Planner)),
     (Downloader, "BREAKER_FAILURES", 5, "4", 4),
     (Downloader, "BREAKER_RECOVERY_S", 60, "4", 4),
     (Downloader, "FETCH_ALLOW_NETWORKS", (), "10.0.0.0/8", (ip_network("10.0.0.0/8"),)),

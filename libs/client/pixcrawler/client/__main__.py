@@ -309,6 +309,17 @@ def capacity(as_json: Json = False) -> int:
     return jobs.capacity(json=as_json)
 
 
+@app.command(epilog="Example: pixcrawler workers --all")
+def workers(
+    everyone: Annotated[
+        bool, typer.Option("--all", help="Of all owners; needs a key with the scope admin.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Who has which chunk: replica, stage, since when, last sign of life."""
+    return jobs.workers(everyone=everyone, json=as_json)
+
+
 @app.command(epilog="Example: pixcrawler completion bash >> ~/.bashrc")
 def completion(
     shell: Annotated[
@@ -351,6 +362,12 @@ def jobs_list(
 def jobs_show(job: JobId, as_json: Json = False) -> int:
     """One job and its progress."""
     return jobs.show(job, json=as_json)
+
+
+@jobs_app.command("explain", epilog="Example: pixcrawler jobs explain JOB")
+def jobs_explain(job: JobId, as_json: Json = False) -> int:
+    """Why a job is not done, or how it ended; the most important first."""
+    return jobs.explain(job, json=as_json)
 
 
 @jobs_app.command("watch", epilog="Example: pixcrawler jobs watch JOB")

@@ -66,7 +66,7 @@ def caller_with(needed: Scope) -> Callable[[Request, ApiKey], Awaitable[Caller]]
             active_jobs=_limit(key.active_jobs, settings.api_active_jobs),
             images_per_day=_limit(key.images_per_day, settings.api_images_per_day),
         )
-        return Caller(key.owner, None if trace is None else str(trace), quotas)
+        return Caller(key.owner, None if trace is None else str(trace), quotas, key.scope)
 
     return caller
 

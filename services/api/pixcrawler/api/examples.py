@@ -10,6 +10,7 @@ from fastapi.openapi.models import Example
 
 from pixcrawler.api import sources
 from pixcrawler.api.deliveries import Delivery
+from pixcrawler.api.explanations import Explanation, Reason
 from pixcrawler.api.images import ImageView
 from pixcrawler.api.licenses import LicenseCount
 from pixcrawler.api.lists.store import RejectedView
@@ -20,6 +21,7 @@ from pixcrawler.api.views import (
     ChunkView,
     DatasetFileView,
     DatasetView,
+    Holding,
     JobView,
     Page,
     Span,
@@ -321,6 +323,39 @@ FINISHED_EVENT: Final = Finished(
 )
 CAPACITY: Final = CapacityView(
     active_chunks=25, max_chunks=35, available=10, utilization=71.4, environment="local"
+)
+_SEEN: Final = AT + timedelta(seconds=40)
+EXPLANATION: Final = Explanation(
+    job_id=JOB_ID,
+    status="running",
+    as_of=_SEEN + timedelta(seconds=2),
+    reasons=(
+        Reason(
+            code="chunk_in_stage",
+            sentence="Chunk 0 has been in the validator for 42 s on validator-1; last sign of life "
+            "2 s ago.",
+            chunk_id=CHUNK_ID,
+            stage="validator",
+            worker="validator-1",
+            since=AT,
+        ),
+    ),
+)
+WORKERS: Final = Page[Holding](
+    items=(
+        Holding(
+            worker="validator-1",
+            stage="validator",
+            chunk_id=CHUNK_ID,
+            job_id=JOB_ID,
+            index=0,
+            attempt=1,
+            since=AT,
+            last_seen_at=_SEEN,
+            silent_s=2.0,
+            deadline_at=_SEEN + timedelta(seconds=900),
+        ),
+    )
 )
 SOURCES: Final = Page[sources.SourceInfo](items=sources.ALL)
 

@@ -28,6 +28,7 @@ from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.db.tables import crawl_jobs
 from pixcrawler.common.events import JobCancelled, JobCreated, JobEvent
 from pixcrawler.common.guard import Blocked, Guard
+from pixcrawler.common.keys import Scope
 from pixcrawler.common.ranges import initial_ranges, supply
 
 log = logs.get(__name__)
@@ -42,6 +43,7 @@ class Caller(NamedTuple):
     owner: str
     traceparent: str | None
     quotas: Quotas = Quotas()
+    scope: Scope = Scope.READ
 
 
 class Answer(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import RowMapping, func, insert, null, text, update
+from sqlalchemy import RowMapping, func, insert, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -252,6 +252,12 @@ async def open_chunks(connection: AsyncConnection) -> int:
         text("SELECT count(*) FROM job_chunks WHERE status IN ('pending', 'processing')")
     )
     return int(count or 0)
+
+
+async def now(connection: AsyncConnection) -> datetime:
+    """The database's clock, which rows go by."""
+    moment: datetime = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+    return moment
 
 
 async def is_deleted(connection: AsyncConnection, job_id: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, Field
 
+from pixcrawler.api.situations import Held
 from pixcrawler.api.store import ChunkCounts, ChunkRecord, ChunkStatus, JobRecord
 from pixcrawler.common.chunk_outcomes import CANCELLED
 from pixcrawler.common.documents import StoredFile, Unanswered
@@ -241,6 +242,37 @@ class CapacityView(View):
     """Which cluster this is (`PIXCRAWLER_RESOURCE_ENVIRONMENT`)."""
     can_start: bool | None = Field(default=None, exclude_if=lambda value: value is None)
     """Whether `required_chunks` are free; only where that was asked."""
+
+
+class Holding(View):
+    """Who has a chunk that holds a slot."""
+
+    worker: str
+    """The replica that told of it last in this stage; empty while none has."""
+    stage: str
+    """`downloader`, `validator` or `uploader`."""
+    chunk_id: str
+    """The chunk."""
+    job_id: str
+    """Its job."""
+    index: int
+    """Within the job, from 0."""
+    attempt: int
+    """How often it got a slot."""
+    since: datetime
+    """When the stage had its input."""
+    last_seen_at: datetime
+    """The last sign of life."""
+    silent_s: float
+    """Seconds since then."""
+    deadline_at: datetime
+    """Without a further one it is planned again at this time."""
+
+
+def holding_view(held: Held, now: datetime) -> Holding:
+    """A chunk that holds a slot, as clients see it."""
+    silent = max((now - held.last_seen_at).total_seconds(), 0.0)
+    return Holding(**held.model_dump(exclude={"takebacks"}), silent_s=round(silent, 1))
 
 
 def job_view(job: JobRecord) -> JobView:

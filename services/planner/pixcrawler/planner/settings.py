@@ -8,8 +8,7 @@ from pixcrawler.common.settings import StageSettings
 
 
 class Settings(ResourceSettings, DeadlineSettings, StageSettings):
-    """The planner's settings; the capacity's are `ResourceSettings`, a chunk's deadline is
-    `DeadlineSettings`."""
+    """The planner's settings; the capacity's and the deadline's are mixed in."""
 
     in_flight: int = Field(default=8, ge=1, le=1000)
     """Events looked at at a time; each needs a connection to the database for milliseconds."""

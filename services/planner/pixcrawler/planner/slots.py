@@ -73,7 +73,7 @@ async def queue(connection: AsyncConnection) -> Queue:
                    coalesce((SELECT round.facts->>'status' = 'pending' FROM job_rounds AS round
                              WHERE round.job_id = head.job_id
                              ORDER BY round.round DESC LIMIT 1), true) AS unannounced
-            FROM slots LEFT JOIN head ON true""")
+            FROM slots LEFT JOIN head ON true""")  # noqa: S608 - constants
     )
     row = found.one()
     head = None if row.chunk_id is None else Waiting(row.chunk_id, row.job_id, row.unannounced)
@@ -101,7 +101,7 @@ async def take_back(
             SELECT attempt, attempts, clock_timestamp() AS now FROM job_chunks
             WHERE chunk_id = :chunk_id AND status = 'processing' AND attempt = :attempt
               AND {line.DEADLINE} < clock_timestamp()
-            FOR UPDATE"""),
+            FOR UPDATE"""),  # noqa: S608 - constants
         {"chunk_id": chunk_id, "attempt": attempt, "deadline_s": deadline_s},
     )
     row = found.mappings().one_or_none()
@@ -149,7 +149,7 @@ async def silent(connection: AsyncConnection, deadline_s: float) -> tuple[Proces
             SELECT chunk_id, attempt, retry_count, takebacks FROM job_chunks
             WHERE status = 'processing'
               AND {line.DEADLINE} < clock_timestamp()
-            ORDER BY last_seen_at"""),
+            ORDER BY last_seen_at"""),  # noqa: S608 - constants
         {"deadline_s": deadline_s},
     )
     return tuple(Processing(*row) for row in found)

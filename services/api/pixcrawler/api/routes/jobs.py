@@ -4,14 +4,17 @@ from typing import Annotated, get_args
 
 from fastapi import APIRouter, Body, Depends, Query, Response
 
-from pixcrawler.api import cursors, etags, examples, store, views
+from pixcrawler.api import cursors, etags, examples, explanations, store, views
 from pixcrawler.api.auth import Reader, Writer
+from pixcrawler.api.explanations import Explanation
 from pixcrawler.api.openapi import answers, too_much, wrong
 from pixcrawler.api.parts import Parts, parts_of
-from pixcrawler.api.problems import Problem
+from pixcrawler.api.problems import Problem, not_found
 from pixcrawler.api.requests import Label, MaxImages, NewJob, Priority, Start
 from pixcrawler.api.routes.paths import Cursor, IdempotencyKey, JobId, Limit, accepted, found_job
+from pixcrawler.api.situations import situation
 from pixcrawler.api.views import JobView, Page, Started, job_view
+from pixcrawler.common import names
 from pixcrawler.common.events import JobStatus, ProgressView
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -252,3 +255,24 @@ async def get_progress(
 ) -> Response:
     """How far a job is; zeros right after its creation. To follow it, `GET …/events` is better."""
     return etags.answer(known, views.progress_view(await found_job(parts, caller, job_id)))
+
+
+@router.get(
+    "/{job_id}/explanation",
+    summary="Explain a job",
+    responses=answers(200, "Why it is not done, or how it ended.", examples.EXPLANATION),
+)
+async def explain_job(parts: PartsOf, caller: Reader, job_id: JobId) -> Explanation:
+    """Why a job is not done, or how it ended: the most important reason first."""
+    settings = parts.settings
+    async with parts.engine.connect() as connection:
+        # All that is read is of one moment, or a chunk could be seen twice or not at all.
+        await connection.execution_options(isolation_level="REPEATABLE READ")
+        job = await store.job(connection, caller.owner, job_id)
+        if job is None:
+            raise not_found(f"job {job_id}")
+        told = await situation(connection, job, settings.chunk_deadline_s)
+    stored = explanations.is_closing(told) and await parts.blobs.stat(
+        names.dataset_index(job_id, job.round)
+    )
+    return explanations.explain(told, capacity=settings.max_chunks, dataset_is_there=bool(stored))

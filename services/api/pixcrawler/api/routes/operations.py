@@ -1,18 +1,20 @@
-"""Capacity, sources, health, metrics."""
+"""Capacity, who works on what, sources, health, metrics."""
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
 
-from pixcrawler.api import examples, sources, store
+from pixcrawler.api import cursors, examples, situations, sources, store, views
 from pixcrawler.api.auth import Reader
 from pixcrawler.api.openapi import answers, problem, wrong
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import AWAY_S, Problem, respond
+from pixcrawler.api.routes.paths import Cursor, Limit
 from pixcrawler.api.sources import SourceInfo
-from pixcrawler.api.views import CapacityView, Page, View
+from pixcrawler.api.views import CapacityView, Holding, Page, View
 from pixcrawler.common import capacity
+from pixcrawler.common.keys import Scope
 
 router = APIRouter(tags=["operations"])
 
@@ -81,6 +83,46 @@ async def get_capacity(
     told = capacity.describe(active, settings.max_chunks, settings.resource_environment)
     can_start = None if required_chunks is None else told.available >= required_chunks
     return CapacityView(**told._asdict(), can_start=can_start)
+
+
+_NOT_ALL = "all=true needs a key with the scope admin; yours has {}"
+
+
+@router.get(
+    "/v1/workers",
+    summary="List who works on what",
+    responses=answers(200, "Chunks that hold slots, by id.", examples.WORKERS)
+    | {403: problem({"all": Problem(403, _NOT_ALL.format("read"))})},
+)
+async def list_workers(
+    *,
+    parts: PartsOf,
+    caller: Reader,
+    everyone: Annotated[
+        bool, Query(alias="all", description="Of all owners: needs a key with the scope admin.")
+    ] = False,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> Page[Holding]:
+    """Who has which chunk: the chunks that hold slots, by id, with their last sign of life.
+
+    A chunk whose `worker` is empty waits in front of its stage, or was taken up just now.
+    """
+    if everyone and not caller.scope.allows(Scope.ADMIN):
+        raise Problem(403, _NOT_ALL.format(caller.scope))
+    after = str(cursors.load(cursor, str)[0]) if cursor else ""
+    async with parts.engine.connect() as connection:
+        now = await store.now(connection)
+        found = await situations.held(
+            connection,
+            parts.settings.chunk_deadline_s,
+            owner=None if everyone else caller.owner,
+            after=after,
+            limit=limit + 1,
+        )
+    more = cursors.dump(found[limit - 1].chunk_id) if len(found) > limit else None
+    items = tuple(views.holding_view(one, now) for one in found[:limit])
+    return Page(items=items, next_cursor=more)
 
 
 @router.get(
