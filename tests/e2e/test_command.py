@@ -267,6 +267,9 @@ def test_jobs(system: System, small_web: Site, tmp_path: Path) -> None:
     (failed,) = pixcrawler(told, "chunks", job, "--status", "failed").document["items"]
     assert failed["index"] == 0
     assert "corrupt" in failed["error_message"]
+    explained = pixcrawler(told, "jobs", "explain", job).document
+    assert [why["code"] for why in explained["reasons"]] == ["finished", "chunks_failed"]
+    assert "corrupt" in explained["reasons"][1]["sentence"]
     refused = pixcrawler(told, "jobs", "retry", job, "--chunk", 1)
     assert (refused.code, refused.documents) == (1, [])
     assert "has not failed" in refused.notes
@@ -283,6 +286,8 @@ def test_jobs(system: System, small_web: Site, tmp_path: Path) -> None:
     gone = pixcrawler(told, "jobs", "show", job)
     assert (gone.code, gone.documents) == (1, [])
     waiting = system.create_from(good, start=False)
+    [why] = pixcrawler(told, "jobs", "explain", waiting).document["reasons"]
+    assert why["code"] == "not_started"
     assert pixcrawler(told, "jobs", "cancel", waiting).document["job_id"] == waiting
     assert pixcrawler(told, "jobs", "watch", waiting).code == 1
     assert system.job(waiting)["status"] == "cancelled"
@@ -332,6 +337,7 @@ def test_keys_capacity_and_schema(system: System) -> None:
         "utilization": 0.0,
         "environment": "local",
     }
+    assert pixcrawler(told, "workers", "--all").document == {"items": []}
     assert pixcrawler(told, "db", "current").document["revision"]
 
     made = pixcrawler(told, "keys", "create", "--owner", "ann", "--scope", "read").document

@@ -13,6 +13,7 @@ from pixcrawler.miniweb.site import Site
 from pixcrawler.miniweb.truth import Truth
 from tests.e2e import checks
 from tests.e2e.system import STAGES, Json, System, running
+from tests.e2e.waiting import until
 
 SPENT_S = 2
 """So long a search says that its quota is spent: longer than the downloader waits here."""
@@ -75,6 +76,12 @@ def reason(system: System, job: str) -> str:
     return str(told["reason"])
 
 
+def why(system: System, job: str, code: str) -> Json:
+    """What is said of a job with this code at present; empty if nothing is."""
+    reasons: list[Json] = system.api.get(f"/v1/jobs/{job}/explanation")["reasons"]
+    return next((one for one in reasons if one["code"] == code), {})
+
+
 def kept_by_source(system: System, job: str) -> Counter[str]:
     """How many images of each source are kept."""
     return Counter(str(row["source"]) for row in system.outcomes(job) if row["outcome"] == "kept")
@@ -121,8 +128,15 @@ def test_a_job_without_any_source_says_so_and_is_taken_up_again(
         web.set_mood(source, "away")
     keyword = web.keywords[2]
     job = start(own_system, keyword, 40)
+    waits = until(
+        "it is said why the job waits", lambda: why(own_system, job, "waits_after_failure")
+    )
+    assert waits["stage"] == "downloader"
+    assert waits["worker"] in own_system.processes("downloader")
+    assert "source_unavailable: " in waits["sentence"]
     assert own_system.finish(job)["status"] == "failed"
     assert reason(own_system, job) == "unavailable"
+    assert why(own_system, job, "unavailable")
     said = own_system.chunks(job)[0]["error_message"]
     assert "openverse cannot be reached (" in said
     assert "commons cannot be reached (" in said

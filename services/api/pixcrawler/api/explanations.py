@@ -218,8 +218,8 @@ def _unsent(told: Situation) -> Iterator[Reason]:
         return
     yield Reason(
         code="event_not_sent",
-        sentence=f"An event about it waits in the outbox {_long(told, told.unsent)}: Kafka does not "
-        "acknowledge, or neither the api nor the planner relays.",
+        sentence=f"An event about it waits in the outbox {_long(told, told.unsent)}: Kafka does "
+        "not acknowledge, or neither the api nor the planner relays.",
         since=told.unsent,
         command="pixcrawler topics lag",
     )
