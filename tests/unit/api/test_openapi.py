@@ -92,9 +92,9 @@ def test_the_whole() -> None:
     assert all(map(is_sentence, tags.values()))
     ids = [operation.value["operationId"] for operation in OPERATIONS]
     assert len(set(ids)) == len(ids)
-    verbs = "create|list|get|delete|start|extend|retry|cancel|stream|upload|change|healthz|readyz"
+    verbs = "create|list|get|explain|delete|start|extend|retry|cancel|stream|upload|change"
     for each in ids:
-        assert re.fullmatch(rf"({verbs}|metrics)(_[a-z]+)*", each), each
+        assert re.fullmatch(rf"({verbs}|healthz|readyz|metrics)(_[a-z]+)*", each), each
     schemes = DOCUMENT["components"]["securitySchemes"]
     assert schemes["bearer"]["scheme"] == "bearer"
     assert (schemes["apiKey"]["in"], schemes["apiKey"]["name"]) == ("header", "X-API-Key")

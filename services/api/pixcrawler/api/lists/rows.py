@@ -160,8 +160,8 @@ class _Record(NamedTuple):
 class _Records:
     """The records of a table.
 
-    Text in quotes may hold separators and ends of lines in CSV; in TSV, which is mostly written
-    without such rules, a field is unquoted where it is quoted as a whole.
+    Text in quotes may hold separators and ends of lines (which become line feeds) in CSV; in TSV,
+    which is mostly written without such rules, a field is unquoted where it is quoted as a whole.
     """
 
     def __init__(self, source: Iterator[Line], separator: str) -> None:
