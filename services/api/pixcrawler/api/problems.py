@@ -91,7 +91,7 @@ def install(app: FastAPI, methods: Callable[[Scope], set[str]]) -> None:
 
     async def on_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
-        return respond(request.url.path, error)
+        return respond(request.scope["path"], error)
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -100,14 +100,14 @@ def install(app: FastAPI, methods: Callable[[Scope], set[str]]) -> None:
             # Starlette tells the methods of the first route of the path only (RFC 9110, 15.5.6).
             headers["Allow"] = ", ".join(sorted(methods(request.scope)))
         found = Problem(error.status_code, str(error.detail), headers=headers)
-        return respond(request.url.path, found)
+        return respond(request.scope["path"], found)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return respond(request.url.path, _invalid(error))
+        return respond(request.scope["path"], _invalid(error))
 
     async def on_away(request: Request, error: Exception) -> Response:
-        return respond(request.url.path, unexpected(error))
+        return respond(request.scope["path"], unexpected(error))
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_http)
@@ -117,7 +117,10 @@ def install(app: FastAPI, methods: Callable[[Scope], set[str]]) -> None:
 
 
 def respond(path: str, problem: Problem) -> JSONResponse:
-    """The answer; `instance` is the path that was asked for, as a URI has it."""
+    """The answer; `instance` is the path that was asked for, as a URI has it.
+
+    It is the decoded path of the scope: in `request.url` a `?` within it is quoted already.
+    """
     body = document(path, problem)
     return JSONResponse(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
 
