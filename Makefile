@@ -6,7 +6,7 @@ MEMBERS := $(sort $(dir $(wildcard libs/*/pyproject.toml services/*/pyproject.to
 READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 # Tests wait for real parts most of the time.
-JOBS ?= 2
+JOBS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint unit test browser demo up manifests bench chaos
@@ -56,7 +56,7 @@ chaos: $(READY) ## jobs under kills, outages and replays for a night, held again
 	@$(VENV)/bin/python -m tests.chaos --seconds $(or $(SECONDS),28800) $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 unit: $(READY) ## the unit tests alone, in seconds
-	@$(PYTEST) -q tests/unit
+	@$(PYTEST) -q -n 2 tests/unit
 
 # Root on Debian can install one; anyone else is told, and the tests that need it are skipped.
 browser: ## a Chromium for the browser tests, unless there is one

@@ -220,6 +220,15 @@ async def answers(url: str, timeout_s: float = 5.0) -> bool:
     """Whether a server lets us in under this URL (a password included) and answers a query."""
     import asyncpg
 
+    # A server that goes away between signing in and the query leaves the client in a state of its
+    # own, which it reports as an error within itself.
+    away = (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    )
     try:
         async with asyncio.timeout(timeout_s):
             connection = await asyncpg.connect(url.replace("+asyncpg", "", 1), ssl=False)
@@ -227,7 +236,7 @@ async def answers(url: str, timeout_s: float = 5.0) -> bool:
                 await connection.fetchval("SELECT 1")
             finally:
                 await connection.close()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except away:
         return False
     return True
 
