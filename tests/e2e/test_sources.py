@@ -146,4 +146,5 @@ def test_a_job_without_any_source_says_so_and_is_taken_up_again(
     own_system.api.post(f"/v1/jobs/{job}/retry")
     assert own_system.finish(job)["status"] == "completed"
     checks.all_well(own_system, job, true_of(web, keyword), tmp_path, requested=40)
-    assert set(kept_by_source(own_system, job)) == set(SOURCES)
+    # One whose breaker still rests is not waited for, where the other has enough.
+    assert set(kept_by_source(own_system, job)) <= set(SOURCES)
