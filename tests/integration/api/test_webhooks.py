@@ -32,6 +32,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.answers: list[int] = []
+        self.location = ""
         self.got: asyncio.Queue[tuple[dict[str, str], bytes]] = asyncio.Queue()
         self.released = asyncio.Event()
         self.url = ""
@@ -45,19 +46,20 @@ class Receiver:
         answer = self.answers.pop(0) if self.answers else 200
         if answer == HANGS:
             await self.released.wait()
-        headers = {"Location": f"{self.url}/elsewhere"} if answer in {301, 307} else {}
+        location = self.location or f"{self.url}/elsewhere"
+        headers = {"Location": location} if answer // 100 == 3 else {}
         return web.Response(status=200 if answer == HANGS else answer, text="no!", headers=headers)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["Receiver"]:
+    async def running(self, host: str = "127.0.0.1") -> AsyncIterator["Receiver"]:
         """Listen on a free port."""
         app = web.Application()
-        app.router.add_post("/{path:.*}", self._take)
+        app.router.add_route("*", "/{path:.*}", self._take)
         runner = web.AppRunner(app)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, host, 0)
         await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self.url = f"http://{host}:{runner.addresses[0][1]}"
         try:
             yield self
         finally:
@@ -186,9 +188,9 @@ async def test_a_round_that_ended_is_told(world: World, api_url: str) -> None:
 
 
 async def test_who_answers_with_an_error_is_told_again(world: World, api_url: str) -> None:
-    """500, then a redirect, then 200: the same id and body each time, and no redirect followed."""
+    """500, then 503, then 200: the same id and body each time."""
     async with Receiver().running() as receiver, courier(api_url):
-        receiver.answers = [500, 307, 200]
+        receiver.answers = [500, 503, 200]
         job_id = await owned_job(world, receiver.url)
         await finish(world, ended(job_id))
         tries = [await receiver.next() for _ in range(3)]
@@ -198,6 +200,34 @@ async def test_who_answers_with_an_error_is_told_again(world: World, api_url: st
             Webhook(secret).verify(body, headers)
         shown = await delivery(world, job_id, "delivered")
         assert (shown["attempts"], shown["status_code"]) == (3, 200)
+
+
+@pytest.mark.parametrize("may_be_reached", [False, True], ids=["private", "public"])
+async def test_redirects_are_not_followed(
+    world: World, api_url: str, *, may_be_reached: bool
+) -> None:
+    """Not to an address that must not be asked, and not to one that may be: each attempt goes to
+    the receiver itself, and the owner is told why it is not done."""
+    away = Receiver()
+    allowed = f"{HERE},127.0.0.2/32" if may_be_reached else HERE
+    async with away.running("127.0.0.2"), Receiver().running() as receiver:
+        receiver.answers, receiver.location = [301, 302, 303, 307, 308], f"{away.url}/a?b=c"
+        job_id = await owned_job(world, receiver.url)
+        await finish(world, ended(job_id))
+        async with courier(api_url, fetch_allow_networks=allowed, api_webhook_backoff_max_s=0.05):
+            tries = [await receiver.next() for _ in range(6)]
+            assert (await delivery(world, job_id, "delivered"))["attempts"] == 6
+        assert len({body for _, body in tries}) == 1
+        receiver.answers = [308]
+        other = await owned_job(world, receiver.url)
+        await finish(world, ended(other))
+        async with courier(api_url, fetch_allow_networks=allowed, api_webhook_give_up_s=0.0):
+            shown = await delivery(world, other, "failed")
+        assert shown["status_code"] == 308
+        assert shown["error"] == (
+            f"answered 308, a redirect to {away.url}/a?b=c: redirects are not followed"
+        )
+        assert away.got.empty()
 
 
 @pytest.mark.parametrize(

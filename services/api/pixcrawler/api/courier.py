@@ -3,7 +3,9 @@
 `handle_job_finished` turns the event into a row, once. `Courier` takes rows that are due, on every
 replica, and posts them. A receiver has heard it when it answers 2xx; anything else is tried again,
 less and less often, until `api_webhook_give_up_s` have passed. 410 says that nobody wants it, and
-an address that must not be reached never gets a second try. Redirects are not followed.
+an address that must not be reached never gets a second try. Redirects are not followed, wherever
+they lead: who may answer for a receiver would decide whom we post to, and with what signature. One
+counts as any other answer that is not 2xx, and its owner is told where it leads.
 """
 
 import asyncio
@@ -40,6 +42,7 @@ LENT_BEYOND_S = 10.0
 STUCK_S = 120.0
 _GONE = 410
 _SUCCESS = 2  # 2xx
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _USER_AGENT = "PixCrawler-Webhook/1 (+https://www.standardwebhooks.com)"
 _JITTER: Final = 0.1
 
@@ -228,7 +231,8 @@ class Courier:
                     return Outcome("delivered", response.status)
                 said = await response.content.read(READ_AT_MOST)
                 status: DeliveryStatus = "failed" if response.status == _GONE else "pending"
-                return Outcome(status, response.status, _answered(response.status, said))
+                to = response.headers.get("Location", "")
+                return Outcome(status, response.status, _answered(response.status, said, to))
         except TimeoutError:
             return Outcome(
                 "pending", None, f"no answer in {self._settings.api_webhook_timeout_s:g} s"
@@ -264,7 +268,21 @@ class Courier:
         )
 
 
-def _answered(status: int, said: bytes) -> str:
-    text = "".join(each if each.isprintable() else " " for each in said.decode("utf-8", "replace"))
-    quoted = " ".join(text.split())[:QUOTED]
+def _answered(status: int, said: bytes, to: str) -> str:
+    """What an answer said, in one line that a person can act upon.
+
+    Args:
+        status: The answer's, not 2xx.
+        said: How its body begins.
+        to: Where it redirects to, if it does.
+    """
+    if status in _REDIRECTS:
+        where = f" to {_quoted(to)}" if to else ""
+        return f"answered {status}, a redirect{where}: redirects are not followed"
+    quoted = _quoted(said.decode("utf-8", "replace"))
     return f"answered {status}: {quoted}" if quoted else f"answered {status}"
+
+
+def _quoted(text: str) -> str:
+    printable = "".join(each if each.isprintable() else " " for each in text)
+    return " ".join(printable.split())[:QUOTED]

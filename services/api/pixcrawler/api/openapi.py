@@ -269,7 +269,8 @@ _WEBHOOK: Final[Json] = {
     "summary": "A round is over",
     "description": "Sent to a job's `webhook_url` when a round is over and its dataset is there, "
     "signed as https://www.standardwebhooks.com says with the secret of `GET /v1/webhook-secret`. "
-    "Repeated for a day until it is taken.",
+    "Repeated for a day until it is taken, which any 2xx says. Redirects are not followed: a 3xx "
+    "is no answer, so `webhook_url` is the receiver itself. Private addresses are never asked.",
     "parameters": [
         {
             "name": name,
@@ -292,6 +293,7 @@ _WEBHOOK: Final[Json] = {
     },
     "responses": {
         "2XX": {"description": "You have it."},
+        "3XX": {"description": "Not followed, and not taken: it is sent again to the same URL."},
         "410": {"description": "You want no more of it."},
     },
 }

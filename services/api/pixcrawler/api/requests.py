@@ -163,7 +163,7 @@ class NewJob(Body):
         priority: Of its chunks: 0 to 10, higher goes first.
         start: False leaves it until `POST /v1/jobs/{job_id}/start`.
         options: How images are chosen and packed.
-        webhook_url: Told of the end of each round; http or https, no private address.
+        webhook_url: Told of the end of each round; http or https, no private address, no redirect.
     """
 
     name: Label = ""
