@@ -221,22 +221,32 @@ async def test_start_with_sources_that_do_not_fit(world: World) -> None:
     assert (await world.get(f"/v1/jobs/{job['job_id']}"))["round"] == 0
 
 
-async def test_start_without_waiting(world: World) -> None:
-    """`wait=false` starts only where there is room, and leaves no trace where there is none."""
+NO_WAIT = {
+    "body": {"json": {"wait": False}},
+    "query": {"params": {"wait": "false"}},
+    "both": {"params": {"wait": "true"}, "json": {"wait": False}},
+}
+
+
+@pytest.mark.parametrize("told", NO_WAIT.values(), ids=NO_WAIT.keys())
+async def test_start_without_waiting(world: World, told: dict[str, Any]) -> None:
+    """`wait=false`, in the body or the query, starts only where there is room, and leaves no trace
+    where there is none."""
     busy = await world.job()
     await world.plan(busy["job_id"], *["processing"] * 25, *["pending"] * 6)
     job = await world.job(start=False)
     path = f"/v1/jobs/{job['job_id']}/start"
     try:
-        refused = await world.client.post(path, json={"wait": False})
+        refused = await world.client.post(path, **told)
         assert refused.status_code == 409
         assert refused.json()["title"] == "Insufficient capacity"
         assert refused.json()["detail"].startswith("Insufficient capacity")
         assert (await world.get(f"/v1/jobs/{job['job_id']}"))["round"] == 0
         small = await world.job(start=False, max_images=2000)
-        fits = await world.client.post(f"/v1/jobs/{small['job_id']}/start", json={"wait": False})
+        fits = await world.client.post(f"/v1/jobs/{small['job_id']}/start", **told)
         assert fits.status_code == 202
-        assert (await world.client.post(path, json={"wait": True})).status_code == 202
+        waits = await world.client.post(path, params={"wait": "true"}, json={"wait": True})
+        assert waits.status_code == 202
     finally:
         async with world.db.begin() as connection:
             await connection.execute(text("DELETE FROM job_chunks"))

@@ -151,12 +151,22 @@ async def start_job(
     caller: Writer,
     job_id: JobId,
     asked: Annotated[Start | None, Body(openapi_examples=examples.bodies(examples.STARTS))] = None,
+    *,
+    wait: Annotated[
+        bool,
+        Query(
+            description="False: not at all if there is no room now (409). The same as `wait` of "
+            "the body, for those who send none; false in one of the two is enough."
+        ),
+    ] = True,
 ) -> Started:
     """Start a job that was created with `start` false, and tell its first chunks.
 
     With `wait` false it starts only if there is room for its chunks now, else it waits for slots.
     """
-    return await parts.jobs.start(caller, job_id, asked or Start())
+    asked = asked or Start()
+    wanted = asked.model_copy(update={"wait": asked.wait and wait})
+    return await parts.jobs.start(caller, job_id, wanted)
 
 
 @router.post(
