@@ -1,10 +1,11 @@
 """The page in states that a whole system seldom shows: an api on a real database."""
 
+import asyncio
 import re
 from datetime import UTC, datetime
 from typing import Any
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 from sqlalchemy import insert, text
 
 from pixcrawler.common import ids, names
@@ -24,6 +25,7 @@ from tests.browser.conftest import NETWORK, Served
 from tests.browser.tab import Tab
 from tests.integration.api.conftest import World
 
+KEY = "idempotency-key"
 MARKUP = '<img src=x onerror="document.title=1"><b>bold</b>'
 
 
@@ -258,9 +260,11 @@ async def test_a_job_of_2000_chunks(served: Served, tab: Tab) -> None:
     await page.get_by_role("link", name="Chunks").click()
     rows = page.locator("table.chunks tbody tr")
     await expect(rows).to_have_count(50)
-    await page.get_by_role("button", name="Next").click()
+    turn = page.get_by_role("button", name="Next")
+    await turn.press("Enter")
     await expect(rows.first).to_contain_text("50")
     await expect(page.get_by_text("Chunks 50 to 99")).to_be_visible()
+    await expect(turn).to_be_focused()
     await page.get_by_role("button", name="Previous").click()
     await expect(page.get_by_text("Chunks 0 to 49")).to_be_visible()
     await page.locator("#chunk-status").select_option("failed")
@@ -270,8 +274,11 @@ async def test_a_job_of_2000_chunks(served: Served, tab: Tab) -> None:
     await expect(rows.first).to_contain_text("blob_store: the store was away")
     await expect(rows.first).to_contain_text("chunk.planned[3] @ 1200")
     await tab.looks_right("large-chunks")
-    await page.get_by_role("button", name="Retry chunk 1200").click()
+    async with page.expect_request("**/retry") as sent:
+        await page.get_by_role("button", name="Retry chunk 1200").press("Enter")
+    assert (await sent.value).headers[KEY]
     await expect(page.get_by_text("Round")).to_be_visible()
+    await expect(page.get_by_role("region", name="Chunks", exact=True)).to_be_focused()
     assert [request[:2] for request in await world.requests(job_id)] == [(1, "start"), (2, "retry")]
 
 
@@ -354,8 +361,9 @@ async def test_cancelling_asks_first(served: Served, tab: Tab) -> None:
     await expect(button).to_be_focused()
     assert len(await world.events(job_id)) == 1
     await button.press("Enter")
-    async with page.expect_response(re.compile("/cancel$")):
+    async with page.expect_response(re.compile("/cancel$")) as answered:
         await dialog.get_by_role("button", name="Cancel the job").click()
+    assert (await answered.value).request.headers[KEY]
     await expect(dialog).to_have_count(0)
     assert [event.topic for event in await world.events(job_id)] == ["job.created", "job.cancelled"]
     await page.get_by_role("button", name="Delete").click()
@@ -363,18 +371,132 @@ async def test_cancelling_asks_first(served: Served, tab: Tab) -> None:
     await expect(page.get_by_text("No jobs yet")).to_be_visible()
 
 
-async def test_extending(served: Served, tab: Tab) -> None:
-    """More images: asked how many, then the job has a further round."""
-    page, world = tab.page, served.world
+class Held:
+    """A request of the page that waits to be let through."""
+
+    def __init__(self) -> None:
+        self.come = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def __call__(self, route: Route) -> None:
+        """Hold it."""
+        self.come.set()
+        await self.let.wait()
+        await route.continue_()
+
+
+async def test_what_is_pressed_while_something_is_done(served: Served, tab: Tab) -> None:
+    """While a job is being cancelled it can be deleted: no press is passed over, and the question
+    outlasts what is drawn again behind it."""
+    page, world, held = tab.page, served.world, Held()
+    tab.expect(NETWORK.pattern)  # there is no dataset here
     job_id = (await world.job())["job_id"]
     await show(world, job_id, "running")
     await page.goto(served.link)
     await page.goto(f"{served.url}/#/jobs/{job_id}")
+    await page.route("**/cancel", held)
+    button = page.get_by_role("button", name="Cancel", exact=True)
+    await button.press("Enter")
+    await page.get_by_role("button", name="Cancel the job").press("Enter")
+    await held.come.wait()
+    await expect(button).to_have_attribute("aria-disabled", "true")
+    await expect(button).to_be_focused()
+    await page.get_by_role("button", name="Delete").press("Enter")
+    dialog = page.get_by_role("dialog", name="Delete this job?")
+    await expect(dialog).to_be_visible()
+    await show(world, job_id, "cancelled", rest=2)
+    held.let.set()
+    await expect(page.locator("main h1 .badge")).to_have_text("cancelled")
+    await expect(dialog.get_by_role("button", name="Back")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(button).to_have_count(0)
+    await expect(page.get_by_role("button", name="Delete")).to_be_focused()
+
+
+async def test_a_press_outlasts_a_redraw(served: Served, tab: Tab) -> None:
+    """What changes between the press of a button and its release takes the button from nobody."""
+    page, world, held = tab.page, served.world, Held()
+    tab.expect(NETWORK.pattern)  # there is no dataset here
+    job_id = (await world.job())["job_id"]
+    await show(world, job_id, "running")
+    await page.goto(served.link)
+    await page.goto(f"{served.url}/#/jobs/{job_id}")
+    await expect(page.locator(".state")).to_have_text("live")
+    await page.route("**/progress", held)
     await page.get_by_role("button", name="More images").click()
-    await page.get_by_role("spinbutton", name="More images").fill("40")
     await page.keyboard.press("Enter")
+    await held.come.wait()
+    await world.show(job_id, "completed", finished=2)
+    cancel = page.get_by_role("button", name="Cancel", exact=True)
+    box = await page.get_by_role("button", name="Delete").bounding_box()
+    assert box is not None
+    await page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    await page.mouse.down()
+    held.let.set()
+    await expect(page.locator("main h1 .badge")).to_have_text("completed")
+    await expect(cancel).to_be_visible()
+    await page.mouse.up()
+    await expect(page.get_by_role("dialog", name="Delete this job?")).to_be_visible()
+    await expect(cancel).to_have_count(0)
+
+
+async def test_extending(served: Served, tab: Tab) -> None:
+    """More images: asked how many, then the job has a further round. Where the answer gets lost,
+    asking again does it no second time; later it does."""
+    page, world = tab.page, served.world
+    tab.expect(NETWORK.pattern)
+    job_id = (await world.job())["job_id"]
+    await show(world, job_id, "running")
+    await page.goto(served.link)
+    await page.goto(f"{served.url}/#/jobs/{job_id}")
+    keys: list[str] = []
+
+    async def lose_the_first(route: Route) -> None:
+        keys.append(route.request.headers[KEY])
+        answer = await route.fetch()
+        if len(keys) == 1:
+            await route.abort()
+        else:
+            await route.fulfill(response=answer)
+
+    await page.route("**/chunks?max_images=*", lose_the_first)
+
+    async def extend() -> None:
+        await page.get_by_role("button", name="More images").click()
+        await page.get_by_role("spinbutton", name="More images").fill("40")
+        await page.keyboard.press("Enter")
+
+    def round_is(number: int) -> Any:
+        fact = page.locator("dl.facts div").filter(has_text="Round")
+        return expect(fact).to_contain_text(str(number))
+
+    await extend()
+    await expect(page.get_by_role("alert").first).to_contain_text("cannot be reached")
+    await extend()
+    await round_is(2)
+    asked = [(1, "start", 0, None), (2, "extend", 40, None)]
+    assert await world.requests(job_id) == asked
+    await extend()
+    await round_is(3)
+    assert await world.requests(job_id) == [*asked, (3, "extend", 40, None)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+async def test_retrying(served: Served, tab: Tab) -> None:
+    """All failed chunks, pressed twice: one further round, asked for with a key."""
+    page, world = tab.page, served.world
+    tab.expect(NETWORK.pattern)  # there is no dataset here
+    job_id = (await world.job())["job_id"]
+    await world.plan(job_id, "completed", "failed")
+    await world.close_round(job_id, 1)
+    await show(world, job_id, "incomplete", total_chunks=2, completed_chunks=1, failed_chunks=1)
+    await page.goto(served.link)
+    await page.goto(f"{served.url}/#/jobs/{job_id}")
+    async with page.expect_request("**/retry") as sent:
+        await page.get_by_role("button", name="Retry 1 failed chunk").dblclick()
+    assert (await sent.value).headers[KEY]
     await expect(page.get_by_text("Round")).to_be_visible()
-    assert await world.requests(job_id) == [(1, "start", 0, None), (2, "extend", 40, None)]
+    assert [asked[:2] for asked in await world.requests(job_id)] == [(1, "start"), (2, "retry")]
 
 
 async def test_a_lost_connection(served: Served, tab: Tab) -> None:

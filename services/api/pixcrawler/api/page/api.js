@@ -73,8 +73,31 @@ export const get = (path, query = {}, signal) => json(path, { query, signal });
 export const post = (path, body, { query, headers } = {}) => json(path, { method: "POST", body, query, headers });
 export const remove = (path) => json(path, { method: "DELETE" });
 
-/** Sends a file as the body; `onProgress` is told the bytes that have gone. Only this way tells them. */
-export function upload(path, file, { query = {}, onProgress = () => {}, signal } = {}) {
+const unanswered = new Map(); // what was asked for and not answered so far, and the key of each
+
+/** Does `ask(headers)` with a key for `what`: asked for again because no answer came, it has the same. */
+async function once(what, ask) {
+  if (!unanswered.has(what)) unanswered.set(what, unique());
+  try {
+    const answer = await ask({ "Idempotency-Key": unanswered.get(what) });
+    unanswered.delete(what);
+    return answer;
+  } catch (error) {
+    if (error.status > 0 && error.status < 500) unanswered.delete(what); // it was refused: nothing was done
+    throw error;
+  }
+}
+
+/** A POST without a body that is done once, however often it has to be pressed until it is answered. */
+export const postOnce = (path, query = {}) =>
+  once(`${path} ${JSON.stringify(query)}`, (headers) => post(path, undefined, { query, headers }));
+
+/** Sends a file as the body, to be taken once; `onProgress` is told the bytes that have gone. */
+export const upload = (path, file, { query = {}, onProgress = () => {}, signal } = {}) =>
+  once(`${path} ${JSON.stringify([query, file.name, file.size, file.lastModified])}`, (headers) => sendFile(path, file, { query, headers, onProgress, signal }));
+
+// `fetch` does not tell how much has gone.
+function sendFile(path, file, { query, headers, onProgress, signal }) {
   const url = new URL(path, location.origin);
   for (const [name, value] of Object.entries(query)) if (value) url.searchParams.set(name, value);
   const used = current;
@@ -83,6 +106,7 @@ export function upload(path, file, { query = {}, onProgress = () => {}, signal }
     request.open("POST", url);
     request.setRequestHeader("Authorization", `Bearer ${used}`);
     request.setRequestHeader("Content-Type", "application/octet-stream");
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.responseType = "json";
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded));
     request.addEventListener("abort", () => reject(new ApiError(0, "It was stopped.")));

@@ -1,7 +1,7 @@
 // The chunks of a job, page by page, with every attempt: a job may have thousands.
 
 import * as api from "./api.js";
-import { TERMINAL, badge, count, failure, h, moment, nothing, plural, table, waiting } from "./dom.js";
+import { TERMINAL, badge, count, failure, h, inUse, moment, nothing, plural, say, table, waiting, working } from "./dom.js";
 
 const PAGE = 50;
 const LOOK_MS = 3000;
@@ -12,7 +12,10 @@ export function showChunks(body, { jobId, progress, signal, again }) {
     ["", "pending", "processing", "completed", "failed"].map((value) => h("option", { value }, value || "all")));
   const place = h("div", {}, waiting());
   const summary = h("p", { class: "dim" });
-  const pager = h("nav", { class: "buttons", "aria-label": "Pages of chunks" });
+  const previous = h("button", { type: "button", on: { click: () => turn(cursors.length > 1, () => cursors.pop()) } }, "Previous");
+  const following = h("button", { type: "button", on: { click: () => turn(next, () => cursors.push(next)) } }, "Next");
+  const shown = h("span", { role: "status" });
+  const pager = h("nav", { class: "buttons", "aria-label": "Pages of chunks", hidden: true }, previous, shown, following);
   const stack = h("div", { class: "stack", role: "img" });
   body.replaceChildren(
     h("h2", {}, "Chunks"), summary, stack,
@@ -22,6 +25,7 @@ export function showChunks(body, { jobId, progress, signal, again }) {
   let next = null;
   let looked = 0;
   let run = 0;
+  let rows = new Map(); // by the chunk's id: what is shown of it, and the row
 
   function first() {
     cursors = [null];
@@ -33,44 +37,70 @@ export function showChunks(body, { jobId, progress, signal, again }) {
     looked = Date.now();
     try {
       const page = await api.get(`/v1/jobs/${jobId}/chunks`, { limit: PAGE, status: filter.value, cursor: cursors.at(-1) }, signal);
-      if (mine !== run || (quiet && busy())) return;
+      if (mine !== run) return;
       next = page.next_cursor;
-      draw(page.items);
+      pager.hidden = cursors.length === 1 && !next;
+      working(previous, cursors.length === 1);
+      working(following, !next);
+      if (!quiet || !refreshed(page.items)) draw(page.items, quiet);
     } catch (error) {
       if (!signal.aborted && mine === run && !quiet) place.replaceChildren(failure(error, () => load()));
     }
   }
 
-  const busy = () => place.contains(document.activeElement) || place.querySelector("details[open]");
+  /** The same chunks, each row as it is now unless somebody is at work in it; false: they are others. */
+  function refreshed(chunks) {
+    if (chunks.length !== rows.size || !chunks.every((chunk) => rows.has(chunk.chunk_id))) return false;
+    for (const chunk of chunks) {
+      const [text, row] = rows.get(chunk.chunk_id);
+      if (text !== JSON.stringify(chunk) && !inUse(row)) row.replaceWith(made(chunk));
+    }
+    return rows.size > 0;
+  }
 
-  function draw(chunks) {
+  function made(chunk) {
+    const row = chunkRow(chunk, retry);
+    rows.set(chunk.chunk_id, [JSON.stringify(chunk), row]);
+    return row;
+  }
+
+  function draw(chunks, quiet) {
+    const before = place.querySelector("table");
+    if (quiet && before && inUse(before)) return;
+    const focused = place.contains(document.activeElement);
+    rows = new Map();
     const columns = ["Chunk", "Status", "Stage", { name: "URLs", class: "number" }, { name: "Kept", class: "number" }, "Attempts", "Changed", h("span", { class: "unseen" }, "What can be done")];
     place.replaceChildren(
       chunks.length
-        ? table("Chunks", columns, chunks.map((chunk) => chunkRow(chunk, retry)), { class: "cards chunks" })
+        ? table("Chunks", columns, chunks.map(made), { class: "cards chunks" })
         : nothing(filter.value ? "No chunk has this status." : "No chunks yet", filter.value ? "" : "The planner makes them when the job starts."),
     );
-    const page = cursors.length;
-    pager.hidden = page === 1 && !next;
-    pager.replaceChildren(
-      h("button", { type: "button", disabled: page === 1, on: { click: () => { cursors.pop(); turn(); } } }, "Previous"),
-      h("span", { role: "status" }, chunks.length ? `Chunks ${count(chunks[0].index)} to ${count(chunks.at(-1).index)}` : ""),
-      h("button", { type: "button", disabled: !next, on: { click: () => { cursors.push(next); turn(); } } }, "Next"),
-    );
+    say(shown, chunks.length ? `Chunks ${count(chunks[0].index)} to ${count(chunks.at(-1).index)}` : "");
+    if (focused) place.querySelector(".scroll")?.focus({ preventScroll: true });
   }
 
-  function turn() {
+  function turn(there, move) {
+    if (!there) return;
+    move();
     load().then(() => body.scrollIntoView({ block: "start" }));
   }
 
+  const underWay = new Set();
+
   async function retry(chunk, button) {
-    button.disabled = true;
+    if (underWay.has(chunk.index)) return;
+    underWay.add(chunk.index);
+    working(button, true);
     try {
-      await api.post(`/v1/jobs/${jobId}/chunks/${chunk.index}/retry`);
+      await api.postOnce(`/v1/jobs/${jobId}/chunks/${chunk.index}/retry`);
       await again();
       await load();
     } catch (error) {
-      button.replaceWith(h("span", { class: "error", role: "alert" }, error.message));
+      working(button, false);
+      button.parentElement.querySelector(".error")?.remove();
+      button.after(h("div", { class: "error", role: "alert" }, error.message));
+    } finally {
+      underWay.delete(chunk.index);
     }
   }
 

@@ -127,6 +127,60 @@ export function table(caption, columns, rows, attributes = {}) {
   );
 }
 
+/**
+ * Children by name. One that is wanted again stays the same element, so that what somebody does with
+ * it just then is not lost: a press, the focus, a selection. The order of names never changes.
+ */
+export function lasting(parent) {
+  const here = new Map();
+  return (names, make) => {
+    for (const [name, element] of here) {
+      if (names.includes(name)) continue;
+      element.remove();
+      here.delete(name);
+    }
+    names.forEach((name, at) => {
+      if (here.has(name)) return;
+      here.set(name, make(name));
+      parent.insertBefore(here.get(name), parent.children[at] ?? null);
+    });
+    return here;
+  };
+}
+
+/** Whether somebody is at work in it: it has the focus, is pressed, or was opened. */
+export const inUse = (element) => element.contains(document.activeElement) || element.querySelector("details[open], :active") !== null;
+
+/** A button that brings more. It stays the same one, so that it can be pressed again without looking for it. */
+export function moreButton(act, text = "Show more") {
+  let underWay = false;
+  const press = async () => {
+    if (underWay) return;
+    underWay = true;
+    working(button, true);
+    try {
+      await act();
+    } finally {
+      underWay = false;
+      working(button, false);
+    }
+  };
+  const button = h("button", { type: "button", on: { click: press } }, text);
+  const element = h("p", { class: "more", hidden: true }, button);
+  const show = (there, now = text) => {
+    if (!there && button === document.activeElement) element.parentElement.querySelector(".scroll")?.focus({ preventScroll: true });
+    element.hidden = !there;
+    say(button, now);
+  };
+  return { element, show };
+}
+
+/** Marks a button that does nothing now, or whose work is under way. Disabling it would lose the focus for good. */
+export function working(button, now) {
+  if (now) button.setAttribute("aria-disabled", "true");
+  else button.removeAttribute("aria-disabled");
+}
+
 /** Text that stands where nothing is. */
 export function nothing(title, text, ...more) {
   return h("div", { class: "nothing" }, h("p", { class: "large" }, title), text ? h("p", {}, text) : null, more);

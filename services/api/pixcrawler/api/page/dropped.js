@@ -1,7 +1,7 @@
 // What was dropped: why, and where it came from. Page by page.
 
 import * as api from "./api.js";
-import { TERMINAL, count, failure, h, nothing, outside, plural, table, waiting } from "./dom.js";
+import { TERMINAL, count, failure, h, inUse, moreButton, nothing, outside, plural, table, waiting } from "./dom.js";
 import { OUTCOMES } from "./overview.js";
 
 const PAGE = 50;
@@ -11,9 +11,9 @@ const LOOK_MS = 5000;
 export function showDropped(body, { jobId, progress, signal }) {
   const filter = h("select", { id: "outcome", on: { change: () => begin() } }, h("option", { value: "" }, "everything dropped"));
   const place = h("div", {}, waiting());
-  const more = h("p", { class: "more" });
+  const more = moreButton(() => load());
   const number = h("p", { class: "dim" });
-  body.replaceChildren(h("h2", {}, "Dropped"), h("div", { class: "tools" }, h("label", { for: "outcome" }, "Why"), filter, number), place, more);
+  body.replaceChildren(h("h2", {}, "Dropped"), h("div", { class: "tools" }, h("label", { for: "outcome" }, "Why"), filter, number), place, more.element);
 
   let rows = null;
   let next = null;
@@ -35,31 +35,34 @@ export function showDropped(body, { jobId, progress, signal }) {
     load();
   }
 
-  async function load() {
+  /** The next page, or (`quiet`) all anew that is shown so far, unless somebody is at work in it. */
+  async function load({ quiet = false } = {}) {
     const mine = run;
     looked = Date.now();
     try {
       const found = [];
-      let cursor = next;
+      let cursor = quiet ? null : next;
       do { // a page may be short, or all kept
         const page = await api.get(`/v1/jobs/${jobId}/outcomes`, { outcome: filter.value, cursor, limit: filter.value ? PAGE : 2 * PAGE }, signal);
         found.push(...page.items.filter((row) => row.outcome !== "kept"));
         cursor = page.next_cursor;
       } while (cursor && found.length < PAGE);
       if (mine !== run || signal.aborted) return;
+      if (quiet && inUse(place)) return;
       next = cursor;
-      pages += 1;
-      if (rows) rows.append(...found.map(outcomeRow));
+      if (!quiet) pages += 1;
+      if (rows && !quiet) rows.append(...found.map(outcomeRow));
       else draw(found);
       const shown = rows?.children.length ?? 0;
       number.textContent = shown ? `${plural(shown, "URL")} shown` : "";
-      more.replaceChildren(next ? h("button", { type: "button", on: { click: load } }, "Show more") : "");
+      more.show(Boolean(next));
     } catch (error) {
-      if (!signal.aborted && mine === run) place.replaceChildren(failure(error, begin));
+      if (!signal.aborted && mine === run && !quiet) place.replaceChildren(failure(error, begin));
     }
   }
 
   function draw(found) {
+    rows = null;
     if (!found.length) {
       place.replaceChildren(nothing(TERMINAL.has(progress().status) ? "Nothing was dropped" : "Nothing was dropped so far"));
       return;
@@ -71,8 +74,8 @@ export function showDropped(body, { jobId, progress, signal }) {
 
   function update(now) {
     options(now.images.dropped);
-    const quiet = pages <= 1 && !place.contains(document.activeElement);
-    if (quiet && !next && (TERMINAL.has(now.status) || Date.now() - looked > LOOK_MS)) begin();
+    const all = pages === 1 && !next;
+    if (all && (TERMINAL.has(now.status) || Date.now() - looked > LOOK_MS)) load({ quiet: true });
   }
 
   options(progress().images.dropped);

@@ -1,7 +1,7 @@
 // What the job leaves behind, to download.
 
 import * as api from "./api.js";
-import { TERMINAL, bytes, failure, h, moment, nothing, plural, table, waiting, webAddress } from "./dom.js";
+import { TERMINAL, bytes, failure, h, moment, moreButton, nothing, plural, table, waiting, webAddress } from "./dom.js";
 
 const PAGE = 100;
 const ABOUT = {
@@ -32,18 +32,18 @@ export function showFiles(body, { jobId, progress, signal }) {
   function draw(dataset) {
     const size = dataset.files.reduce((sum, file) => sum + file.size, 0);
     const rest = [...dataset.files];
-    const more = h("p", { class: "more" });
     const element = table("Files of the dataset", ["File", { name: "Size", class: "number" }, "sha256"], [], { class: "cards" });
     const tbody = element.querySelector("tbody");
     const add = () => {
       tbody.append(...rest.splice(0, PAGE).map(fileRow));
-      more.replaceChildren(rest.length ? h("button", { type: "button", on: { click: add } }, `More (${rest.length})`) : "");
+      more.show(rest.length, `More (${rest.length})`);
     };
+    const more = moreButton(add);
     add();
     place.replaceChildren(
       h("p", {}, `${plural(dataset.files.length, "file")}, ${bytes(size)}. The links work until `, moment(dataset.files[0]?.expires_at), "."),
       element,
-      more,
+      more.element,
       h("p", { class: "dim" }, "All of them, checked, and going on where it broke off:"),
       h("pre", { tabindex: 0 }, `pixcrawler jobs download ${jobId} -o dataset`),
     );

@@ -1,7 +1,7 @@
 // What was kept, as pictures. Each is fetched when it comes into sight, with the key.
 
 import * as api from "./api.js";
-import { TERMINAL, bytes, count, failure, h, nothing, outside, plural, waiting } from "./dom.js";
+import { TERMINAL, bytes, count, failure, h, moreButton, nothing, outside, plural, waiting } from "./dom.js";
 
 const PAGE = 48;
 const AT_ONCE = 4;
@@ -87,12 +87,12 @@ function picture(image, seen) {
 export function showImages(body, { jobId, progress, signal }) {
   const place = h("div", {}, waiting());
   const number = h("p", { class: "dim" });
-  const more = h("p", { class: "more" });
+  const more = moreButton(() => load());
   const gallery = thumbnails(place, signal);
   let next = null;
   let looked = 0;
   let loading = false;
-  body.replaceChildren(h("h2", {}, "Kept images"), number, place, more);
+  body.replaceChildren(h("h2", {}, "Kept images"), number, place, more.element);
 
   async function load() {
     if (loading) return;
@@ -105,7 +105,7 @@ export function showImages(body, { jobId, progress, signal }) {
         gallery.show(page.items);
         const whole = page.next_cursor !== null;
         if (whole) next = page.next_cursor;
-        more.replaceChildren(whole ? h("button", { type: "button", on: { click: load } }, "Show more") : "");
+        more.show(whole);
         if (!whole) break;
       } while (gallery.size - before < PAGE / 2);
       if (!gallery.size) place.replaceChildren(empty());
@@ -120,7 +120,7 @@ export function showImages(body, { jobId, progress, signal }) {
 
   function update(now) {
     number.textContent = `${plural(now.images.valid, "image")}, ${bytes(now.images.bytes)}`;
-    const waits = gallery.size < now.images.valid && !more.querySelector("button");
+    const waits = gallery.size < now.images.valid && more.element.hidden;
     const over = TERMINAL.has(now.status);
     if (over && waits) next = null; // chunks do not end in order: some may stand before what was seen
     if (waits && (over || Date.now() - looked > LOOK_MS)) load();

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { showChunks } from "./chunks.js";
-import { TERMINAL, announce, ask, badge, bar, count, duration, failure, h, moment, nothing, percent, plural, say, waiting } from "./dom.js";
+import { TERMINAL, announce, ask, badge, bar, count, duration, failure, h, lasting, moment, nothing, percent, plural, say, waiting, working } from "./dom.js";
 import { showDropped } from "./dropped.js";
 import { showFiles } from "./files.js";
 import { showImages } from "./gallery.js";
@@ -54,11 +54,12 @@ export async function showJob(main, signal, jobId, firstTab) {
   const said = h("p", { class: "banner trouble", role: "alert", hidden: true });
   const bars = makeBars();
   const facts = h("dl", { class: "facts" });
+  const heading = h("h1", { tabindex: -1 }, titleOf(job), " ", status);
   const tabs = h("nav", { class: "tabs", "aria-label": "About this job" });
   const body = h("section", { class: "tab" });
   main.replaceChildren(
     h("p", { class: "back" }, h("a", { href: "#/" }, "All jobs")),
-    h("div", { class: "heading" }, h("h1", {}, titleOf(job), " ", status), actions),
+    h("div", { class: "heading" }, heading, actions),
     said,
     h("section", { class: "card", "aria-label": "Progress" }, bars.element, state),
     facts,
@@ -71,6 +72,9 @@ export async function showJob(main, signal, jobId, firstTab) {
   let following = null;
   let tab = null;
   let spoken = "";
+  const someFacts = lasting(facts);
+  const someActions = lasting(actions);
+  const underWay = new Set(); // actions
 
   function show(now) {
     progress = now;
@@ -93,22 +97,30 @@ export async function showJob(main, signal, jobId, firstTab) {
       job.round > 1 ? ["Round", count(job.round)] : null,
       ["Id", h("code", {}, jobId)],
     ];
-    facts.replaceChildren(...rows.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+    const wanted = new Map(rows.filter(Boolean));
+    const here = someFacts([...wanted.keys()], (name) => h("div", {}, h("dt", {}, name), h("dd", {}, wanted.get(name))));
+    for (const [name, value] of wanted) if (typeof value === "string") say(here.get(name).lastChild, value);
   }
 
   function showActions() {
+    // What moves from under a pointer is not pressed any more.
+    if (actions.querySelector(":active")) return;
     const over = TERMINAL.has(progress.status);
     const wanted = [
-      job.round === 0 && progress.status === "pending" ? ["start", "Start", start] : null,
-      over && progress.failed_chunks && progress.status !== "cancelled" ? ["retry", `Retry ${plural(progress.failed_chunks, "failed chunk")}`, retry] : null,
-      progress.status === "cancelled" ? null : ["extend", "More images", extend],
-      over ? null : ["cancel", "Cancel", cancel],
-      ["delete", "Delete", remove],
+      job.round === 0 && progress.status === "pending" ? ["start", "Start"] : null,
+      over && progress.failed_chunks && progress.status !== "cancelled" ? ["retry", `Retry ${plural(progress.failed_chunks, "failed chunk")}`] : null,
+      progress.status === "cancelled" ? null : ["extend", "More images"],
+      over ? null : ["cancel", "Cancel"],
+      ["delete", "Delete"],
     ].filter(Boolean);
-    const names = wanted.map(([name, text]) => `${name} ${text}`).join();
-    if (actions.dataset.names === names) return; // whoever is about to press one keeps it
-    actions.dataset.names = names;
-    actions.replaceChildren(...wanted.map(([name, text, act]) => h("button", { type: "button", "data-action": name, class: name === "delete" ? "quiet" : null, on: { click: () => attempt(act) } }, text)));
+    const focused = actions.contains(document.activeElement);
+    const buttons = someActions(wanted.map(([name]) => name), (name) =>
+      h("button", { type: "button", "data-action": name, class: name === "delete" ? "quiet" : null, on: { click: () => press(name) } }));
+    for (const [name, text] of wanted) {
+      say(buttons.get(name), text);
+      working(buttons.get(name), underWay.has(name));
+    }
+    if (focused && !actions.contains(document.activeElement)) heading.focus(); // its button is gone
   }
 
   function speak() {
@@ -135,6 +147,7 @@ export async function showJob(main, signal, jobId, firstTab) {
   }
 
   function watch() {
+    if (signal.aborted) return; // something else is shown since
     following?.abort();
     following = new AbortController();
     const mine = following;
@@ -145,56 +158,55 @@ export async function showJob(main, signal, jobId, firstTab) {
 
   // ---- what can be done
 
-  let busy = false; // instead of disabling buttons, which would lose their focus
+  /** How to ask whether it is meant, where that has to be asked, and how to do it. */
+  const ACTIONS = {
+    start: { send: () => api.post(`/v1/jobs/${jobId}/start`, {}) },
+    retry: { send: () => api.postOnce(`/v1/jobs/${jobId}/retry`) },
+    extend: {
+      sure: () => ask({ title: "More images", text: "The job goes on until it has so many more.", confirm: "Go on", field: { label: "More images", value: 100 } }),
+      send: (number) => api.postOnce(`/v1/jobs/${jobId}/chunks`, { max_images: number }),
+    },
+    cancel: {
+      sure: () => ask({ title: "Cancel this job?", text: "It stops. What was packed stays and can be downloaded; it cannot go on later.", confirm: "Cancel the job", danger: true }),
+      send: () => api.postOnce(`/v1/jobs/${jobId}/cancel`),
+    },
+    delete: {
+      sure: () => ask({ title: "Delete this job?", text: "The job and all of its images are gone for good.", confirm: "Delete", danger: true }),
+      send: () => api.remove(`/v1/jobs/${jobId}`),
+    },
+  };
 
-  async function attempt(act) {
-    if (busy) return;
-    busy = true;
+  /** A press is passed over only while the same is being done; what else is pressed is done as well. */
+  async function press(name) {
+    if (underWay.has(name)) return;
+    const { sure, send } = ACTIONS[name];
+    const answer = sure ? await sure() : true;
+    if (document.activeElement === document.body) heading.focus(); // what opened the dialog is gone
+    if (!answer || signal.aborted) return;
+    underWay.add(name);
+    showActions();
     said.hidden = true;
     try {
-      if (await act()) {
-        await refresh();
-        if (!TERMINAL.has(progress.status)) watch();
-      }
+      await send(answer);
+      if (name === "delete") location.hash = "#/";
+      else await renew();
     } catch (error) {
       said.textContent = error.message;
       said.hidden = false;
     } finally {
-      busy = false;
+      underWay.delete(name);
+      showActions();
     }
   }
 
-  async function start() {
-    await api.post(`/v1/jobs/${jobId}/start`, {});
-    return true;
+  /** After something was done: how it is now, and from now on. */
+  async function renew() {
+    await refresh();
+    if (!TERMINAL.has(progress.status)) watch();
   }
 
-  async function retry() {
-    await api.post(`/v1/jobs/${jobId}/retry`);
-    return true;
-  }
-
-  async function extend() {
-    const number = await ask({ title: "More images", text: "The job goes on until it has so many more.", confirm: "Go on", field: { label: "More images", value: 100 } });
-    if (!number) return false;
-    await api.post(`/v1/jobs/${jobId}/chunks`, undefined, { query: { max_images: number } });
-    return true;
-  }
-
-  async function cancel() {
-    const sure = await ask({ title: "Cancel this job?", text: "It stops. What was packed stays and can be downloaded; it cannot go on later.", confirm: "Cancel the job", danger: true });
-    if (!sure) return false;
-    await api.post(`/v1/jobs/${jobId}/cancel`);
-    return true;
-  }
-
-  async function remove() {
-    const sure = await ask({ title: "Delete this job?", text: "The job and all of its images are gone for good.", confirm: "Delete", danger: true });
-    if (!sure) return false;
-    await api.remove(`/v1/jobs/${jobId}`);
-    location.hash = "#/";
-    return false;
-  }
+  // A redraw that waited for the end of a press.
+  for (const end of ["pointerup", "pointercancel", "keyup"]) addEventListener(end, () => setTimeout(showActions), { signal });
 
   // ---- tabs
 
@@ -210,7 +222,7 @@ export async function showJob(main, signal, jobId, firstTab) {
     tabs.querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
     body.setAttribute("aria-label", `${title} of this job`);
     body.replaceChildren();
-    tab = showTab(body, { jobId, job: () => job, progress: () => progress, signal: mine.signal, again: () => attempt(async () => true) });
+    tab = showTab(body, { jobId, job: () => job, progress: () => progress, signal: mine.signal, again: renew });
   }
 
   signal.addEventListener("tab", (event) => {

@@ -1,7 +1,7 @@
 // The list of jobs.
 
 import * as api from "./api.js";
-import { TERMINAL, badge, bar, count, failure, h, moment, nothing, percent, table, waiting } from "./dom.js";
+import { TERMINAL, badge, bar, count, failure, h, moment, moreButton, nothing, percent, table, waiting } from "./dom.js";
 
 const PAGE = 25;
 const LOOK_MS = 3000;
@@ -19,30 +19,36 @@ export async function showJobs(main, signal) {
   );
   const list = h("div", { "aria-busy": "true" }, waiting());
   const slots = h("p", { class: "dim" });
+  const more = moreButton(() => load(next), "More jobs");
   main.replaceChildren(
     h("div", { class: "heading" }, h("h1", {}, "Jobs"), h("a", { class: "button main", href: "#/new" }, "New job")),
     h("div", { class: "tools" }, h("label", { for: "status" }, "Status"), filter, slots),
     list,
+    more.element,
   );
 
   let rows = [];
+  let next = null;
+  let run = 0;
 
   async function load(cursor = null) {
+    const mine = ++run;
     const body = cursor ? list.querySelector("tbody") : null;
     try {
       const page = await api.get("/v1/jobs", { limit: PAGE, status: filter.value, cursor }, signal);
+      if (mine !== run) return;
       const added = page.items.map(row);
       rows = cursor ? [...rows, ...added] : added;
       if (body) body.append(...added.map((one) => one.element));
       else list.replaceChildren(rows.length ? jobsTable(rows) : empty());
-      list.querySelector(".more")?.remove();
-      if (page.next_cursor) {
-        list.append(h("p", { class: "more" }, h("button", { type: "button", on: { click: () => load(page.next_cursor) } }, "More jobs")));
-      }
+      next = page.next_cursor;
+      more.show(Boolean(next));
       list.setAttribute("aria-busy", "false");
       await look(added);
     } catch (error) {
-      if (!signal.aborted) list.replaceChildren(failure(error, () => load()));
+      if (signal.aborted || mine !== run) return;
+      list.replaceChildren(failure(error, () => load()));
+      more.show(false);
     }
   }
 
