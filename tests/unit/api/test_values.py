@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pixcrawler.api import byteranges, cursors
+from pixcrawler.api import byteranges, cursors, sources
 from pixcrawler.api.links import FileLink, Links
 from pixcrawler.api.problems import Problem
 from pixcrawler.api.requests import NewJob
@@ -15,8 +15,14 @@ from pixcrawler.api.settings import Settings
 from pixcrawler.common.chunk_outcomes import ChunkObjects, OutcomeRow, Standing
 from pixcrawler.common.documents import ChunkResult
 from pixcrawler.common.outcomes import Outcome
+from pixcrawler.common.ranges import SOURCES
 
 JOB = "0198c5a0-0000-7000-8000-000000000000"
+
+
+def test_known_sources() -> None:
+    """The command refuses by itself what the api would refuse."""
+    assert sources.KNOWN == SOURCES
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N"])), st.integers(0, 2**31 - 1))

@@ -16,7 +16,10 @@ from tests.unit.client.test_watching import progress
 
 COMMANDS = {
     "": ("run", "up", "down", "status", "chunks", "capacity", "workers", "completion"),
-    "jobs": ("list", "show", "explain", "watch", "cancel", "retry", "extend", "delete", "download"),
+    "jobs": (
+        *("list", "show", "explain", "rejected", "watch", "cancel", "retry", "extend", "delete"),
+        "download",
+    ),
     "topics": ("list", "describe", "apply", "tail", "lag"),
     "dlq": ("list", "show", "replay", "discard"),
     "keys": ("create", "list", "revoke"),
@@ -95,6 +98,8 @@ def test_help_of_a_group(
         ("run panda", "'-o'"),
         ("run panda --source urls -o DIR", "--urls FILE"),
         ("run -o DIR", "say what to look for"),
+        ("run panda --source foo -o DIR", "no source 'foo': choose from openverse, commons, urls"),
+        ("run --urls /dev/stdin --source commons -o DIR", "say what to look for in commons"),
         ("run panda -n 0 -o DIR", "'-n'"),
         ("run panda --near-duplicates 99 -o DIR", "'--near-duplicates'"),
         ("run panda --near-duplicates -1 -o DIR", "'--near-duplicates'"),
@@ -196,6 +201,67 @@ def test_run_tells_how_it_ended(
     out, err = capsys.readouterr()
     assert out.splitlines()[-1] == summary
     assert f"pixcrawler jobs download {JOB} -o DIR" in err
+
+
+def test_sources_are_the_apis(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    system: FakeApi,
+    tmp_path: Path,
+) -> None:
+    """An API may know others than this command; what it does not know is refused before anything is
+    uploaded, in one line that names what it knows."""
+    known = [{"name": "google"}, {"name": "urls"}]
+    system.documents["GET /v1/sources"] = {"items": known, "next_cursor": None}
+    (tmp_path / "list.txt").write_text("http://images.example/1.jpg\n")
+    words = ["run", "x", "--urls", str(tmp_path / "list.txt"), "-o", str(tmp_path / "d")]
+    assert call(monkeypatch, *words, "--source", "google", "--source", "commons") == 2
+    assert capsys.readouterr().err == (
+        "pixcrawler: there is no source 'commons': choose from google, urls\n"
+    )
+    assert [asked.method for asked in system.asked] == ["GET"]
+    assert call(monkeypatch, "run", "x", "--source", "google", "-o", str(tmp_path / "d")) == 0
+
+
+def test_rows_that_were_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    system: FakeApi,
+    tmp_path: Path,
+) -> None:
+    """The first are told at once with their lines, to machines too; a command tells all of them."""
+    rows = [{"line": n, "reason": "no URL", "text": ""} for n in range(1, 8)]
+    rows[0] |= {"reason": "not an http or https URL", "text": "ftp://x"}
+    told = {"id": "l", "rows": 1, "repeated": 0, "rejected": 7, "rejected_rows": rows}
+    job = system.documents["POST /v1/jobs"] | {"url_list_id": "l"}
+    system.documents |= {
+        "POST /v1/url-lists": told,
+        "POST /v1/jobs": job,
+        f"GET /v1/jobs/{JOB}": job,
+        "GET /v1/url-lists/l/rejected": [
+            {"items": rows[:4], "next_cursor": "more"},
+            {"items": rows[4:], "next_cursor": None},
+        ],
+    }
+    (tmp_path / "list.txt").write_text("ftp://x\n")
+    words = ["--urls", str(tmp_path / "list.txt"), "--json", "-o", str(tmp_path / "d")]
+    assert call(monkeypatch, "run", *words) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out.splitlines()[0]) == {"event": "created", "job": job, "url_list": told}
+    assert "7 rows of list.txt were left out:" in err
+    assert "  line 1: not an http or https URL\n  line 2: no URL\n" in err
+    assert "  … and 2 more\n" in err
+    assert f"pixcrawler jobs rejected {JOB}" in err
+    assert call(monkeypatch, "jobs", "rejected", JOB) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "line 1: not an http or https URL: ftp://x"
+    assert lines[1:] == [f"line {n}: no URL" for n in range(2, 8)]
+    system.documents["GET /v1/url-lists/l/rejected"] = {"items": rows, "next_cursor": None}
+    assert call(monkeypatch, "jobs", "rejected", JOB, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"items": rows}
+    del job["url_list_id"]
+    assert call(monkeypatch, "jobs", "rejected", JOB) == 1
+    assert "without an uploaded list" in capsys.readouterr().err
 
 
 def test_run_into_a_folder_that_is_in_use(

@@ -50,6 +50,106 @@ def test_a_file_of_urls(fake: FakeApi, tmp_path: Path) -> None:
     assert [json.loads(job.body)["urls"] for job in jobs] == ["the-list"] * 2
 
 
+LIST = {
+    "id": "the-list",
+    "rows": 1,
+    "rejected": 3,
+    "rejected_rows": [{"line": 2, "reason": "no URL", "text": ""}],
+}
+MOMENT = "2026-03-14T09:26:53Z"
+HELD = {
+    "worker": "downloader-1",
+    "stage": "downloader",
+    "chunk_id": f"{JOB}-00000",
+    "job_id": JOB,
+    "index": 0,
+    "attempt": 1,
+    "since": MOMENT,
+    "last_seen_at": MOMENT,
+    "silent_s": 1.5,
+    "deadline_at": MOMENT,
+}
+REASONS = [
+    {"code": "waits_for_slot", "sentence": "It waits.", "since": MOMENT, "newer": 1},
+    {"code": "chunks_failed", "sentence": "A chunk failed.", "command": "pixcrawler chunks J"},
+]
+
+
+@pytest.fixture
+def told(fake: FakeApi) -> FakeApi:
+    """An API with a job of a list, of which rows were left out, and a replica that works on it."""
+    job = {"job_id": JOB, "status": "pending", "max_images": 1, "url_list_id": "the-list"}
+    fake.documents |= {
+        "POST /v1/url-lists": LIST,
+        "GET /v1/url-lists": {"items": [LIST], "next_cursor": None},
+        "GET /v1/url-lists/the-list": LIST,
+        "DELETE /v1/url-lists/the-list": {},
+        "GET /v1/url-lists/the-list/rejected": {
+            "items": [{"line": n, "reason": "no URL", "text": ""} for n in (2, 4, 5)],
+            "next_cursor": None,
+        },
+        "POST /v1/jobs": job,
+        f"GET /v1/jobs/{JOB}/explanation": {
+            "job_id": JOB,
+            "status": "pending",
+            "as_of": MOMENT,
+            "reasons": REASONS,
+        },
+        "GET /v1/workers": {"items": [HELD], "next_cursor": None},
+    }
+    return fake
+
+
+def test_lists_reasons_and_workers(told: FakeApi, tmp_path: Path) -> None:
+    """What was left out of a list, why a job is not done, who works on it."""
+    (tmp_path / "list.txt").write_text("http://images.example/1.jpg\n")
+    with PixCrawler(told.url, "key") as client:
+        listed = client.upload(str(tmp_path / "list.txt"), caption_column="what")
+        assert (listed.rejected, listed.rejected_rows[0].line) == (3, 2)
+        assert client.url_list("the-list") == listed == next(client.url_lists())
+        job = client.run(urls=listed)
+        assert [row.line for row in client.rejected_rows(listed)] == [2, 4, 5]
+        assert list(job.rejected_rows()) == list(client.rejected_rows("the-list"))
+        why = job.explain()
+        assert str(why) == "It waits.\nA chunk failed."
+        assert (why.reasons[0].code, why.reasons[1].command) == (
+            "waits_for_slot",
+            "pixcrawler chunks J",
+        )
+        (held,) = client.workers()
+        assert (held.worker, held.job_id, held.silent_s) == ("downloader-1", job.id, 1.5)
+        assert list(client.workers(all=True)) == [held]
+        client.delete_url_list(listed)
+    assert json.loads(told.requests("/v1/jobs")[0].body)["urls"] == "the-list"
+    assert told.requests("/v1/url-lists")[0].query == "name=list.txt&caption_column=what"
+    assert [asked.query for asked in told.requests("/v1/workers")] == ["", "all=true"]
+
+
+async def test_the_same_without_blocking(told: FakeApi, tmp_path: Path) -> None:
+    """Its other face says the same."""
+    (tmp_path / "list.txt").write_text("http://images.example/1.jpg\n")
+    async with AsyncPixCrawler(told.url, "key") as client:
+        listed = await client.upload(tmp_path / "list.txt")
+        assert [found async for found in client.url_lists()] == [await client.url_list(listed.id)]
+        job = await client.run(urls=listed)
+        assert [row.line async for row in client.rejected_rows(listed)] == [2, 4, 5]
+        assert [row.line async for row in job.rejected_rows()] == [2, 4, 5]
+        assert [why.code for why in (await job.explain()).reasons] == [
+            "waits_for_slot",
+            "chunks_failed",
+        ]
+        assert [held.worker async for held in client.workers(all=True)] == ["downloader-1"]
+        await client.delete_url_list(listed.id)
+
+
+def test_a_job_without_a_list(fake: FakeApi) -> None:
+    """Nothing was left out of no list, and nobody is asked."""
+    fake.documents[f"GET /v1/jobs/{JOB}"] = {"job_id": JOB, "status": "running", "max_images": 1}
+    with PixCrawler(fake.url, "key") as client:
+        assert list(client.job(JOB).rejected_rows()) == []
+    assert len(fake.asked) == 1
+
+
 def test_a_text_is_no_list(fake: FakeApi) -> None:
     """The name of a file as a text is not taken for URLs of one character each."""
     with PixCrawler(fake.url, "key") as client, pytest.raises(ClientError, match=r"pathlib\.Path"):

@@ -29,11 +29,16 @@ if TYPE_CHECKING:
     from pixcrawler.client.values import (
         Capacity,
         Chunk,
+        Explanation,
         JobInfo,
         Outcome,
         Progress,
+        Reason,
         Record,
+        RejectedRow,
         Source,
+        UrlList,
+        Worker,
     )
 
 __all__ = [
@@ -46,6 +51,7 @@ __all__ = [
     "Conflict",
     "Dataset",
     "DatasetError",
+    "Explanation",
     "Invalid",
     "Job",
     "JobInfo",
@@ -56,21 +62,28 @@ __all__ = [
     "PackageMissing",
     "PixCrawler",
     "Progress",
+    "Reason",
     "Record",
+    "RejectedRow",
     "Sample",
     "Source",
     "StoredImage",
     "TooMany",
     "UnexpectedAnswer",
     "Unreachable",
+    "UrlList",
     "WaitTimeout",
+    "Worker",
 ]
 
 _ELSEWHERE = {
     "blocking": ("Job", "PixCrawler"),
     "asynchronous": ("AsyncJob", "AsyncPixCrawler"),
     "dataset": ("Dataset", "Sample", "StoredImage"),
-    "values": ("Capacity", "Chunk", "JobInfo", "Outcome", "Progress", "Record", "Source"),
+    "values": (
+        *("Capacity", "Chunk", "Explanation", "JobInfo", "Outcome", "Progress", "Reason", "Record"),
+        *("RejectedRow", "Source", "UrlList", "Worker"),
+    ),
 }
 
 

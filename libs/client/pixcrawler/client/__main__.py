@@ -370,6 +370,12 @@ def jobs_explain(job: JobId, as_json: Json = False) -> int:
     return jobs.explain(job, json=as_json)
 
 
+@jobs_app.command("rejected", epilog="Example: pixcrawler jobs rejected JOB")
+def jobs_rejected(job: JobId, as_json: Json = False) -> int:
+    """Rows of a job's list of URLs that were left out, and why."""
+    return jobs.rejected(job, json=as_json)
+
+
 @jobs_app.command("watch", epilog="Example: pixcrawler jobs watch JOB")
 def jobs_watch(job: JobId, as_json: Json = False) -> int:
     """Follow a job until its round is over."""

@@ -11,7 +11,18 @@ from pixcrawler.client.core import PATIENCE_S, Core
 from pixcrawler.client.dataset import Dataset
 from pixcrawler.client.operations import Urls
 from pixcrawler.client.ports import Asynchronous
-from pixcrawler.client.values import Capacity, Chunk, JobInfo, Outcome, Progress, Source
+from pixcrawler.client.values import (
+    Capacity,
+    Chunk,
+    Explanation,
+    JobInfo,
+    Outcome,
+    Progress,
+    RejectedRow,
+    Source,
+    UrlList,
+    Worker,
+)
 from pixcrawler.common.transform import DEFAULT_QUALITY, ImageFormat, ResizeMode
 
 
@@ -94,7 +105,7 @@ class AsyncPixCrawler:
             keywords: What to look for; may be empty where `urls` are given.
             max_images: How many images, over all keywords and sources; all of `urls` if not given.
             sources: Where to look; the API's defaults if not given. See `sources()`.
-            urls: Candidates of your own, or the `Path` of a file of them.
+            urls: Candidates of your own, the `Path` of a file of them, or a list that was uploaded.
             url_column: The file's column of URLs, if it is not found by itself.
             caption_column: Likewise of captions, which become titles.
             name: For people.
@@ -173,6 +184,64 @@ class AsyncPixCrawler:
         """What can be searched."""
         return await operations.sources(self.core)
 
+    async def upload(
+        self,
+        path: Path | str,
+        *,
+        url_column: str | None = None,
+        caption_column: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> UrlList:
+        """Upload a file of URLs for `urls` of `run()`: txt, csv, tsv, jsonl, parquet, also as .gz.
+
+        A row that cannot be used is left out and told, and stops nothing. The list stays until it
+        is deleted.
+
+        Args:
+            path: The file.
+            url_column: Its column of URLs, if it is not found by itself.
+            caption_column: Likewise of captions, which become titles.
+            idempotency_key: Taken once, however often it is sent with the same key; a new key for
+                each call if it is not given.
+
+        Raises:
+            Invalid: it is no list, or no column of URLs was found.
+        """
+        columns = {"url_column": url_column, "caption_column": caption_column}
+        return await operations.upload(self.core, Path(path), columns, idempotency_key)
+
+    async def url_list(self, list_id: str) -> UrlList:
+        """A list that was uploaded.
+
+        Raises:
+            NotFound: there is none, or it is not yours.
+        """
+        return await operations.url_list(self.core, list_id)
+
+    def url_lists(self) -> AsyncIterator[UrlList]:
+        """Your lists, the latest first."""
+        return operations.url_lists(self.core)
+
+    def rejected_rows(self, url_list: UrlList | str) -> AsyncIterator[RejectedRow]:
+        """All rows of a list (or of the list with this id) that were left out, and why."""
+        return operations.rejected_rows(self.core, operations.id_of(url_list))
+
+    async def delete_url_list(self, url_list: UrlList | str) -> None:
+        """Forget a list (or the list with this id). Datasets that were made of it stay.
+
+        Raises:
+            Conflict: a job that is not finished reads it.
+        """
+        await operations.delete_url_list(self.core, operations.id_of(url_list))
+
+    def workers(self, *, all: bool = False) -> AsyncIterator[Worker]:  # noqa: A002 - as everywhere else
+        """Who has which chunk of your jobs in hand.
+
+        Args:
+            all: Of all owners' jobs; needs a key with the scope `admin`.
+        """
+        return operations.workers(self.core, everyone=all)
+
 
 class AsyncJob:
     """A job; made by `run()`, `job()` and `jobs()`.
@@ -201,6 +270,14 @@ class AsyncJob:
     async def progress(self) -> Progress:
         """How far it is."""
         return await operations.progress(self._core, self.id)
+
+    async def explain(self) -> Explanation:
+        """Why it is not done, or how it ended; `print` it, or go through its `reasons`."""
+        return await operations.explain(self._core, self.id)
+
+    def rejected_rows(self) -> AsyncIterator[RejectedRow]:
+        """Rows of the list of URLs that it was made with that were left out, and why."""
+        return operations.rejected_rows(self._core, self.info.url_list_id)
 
     def watch(self, timeout: float | None = None) -> AsyncIterator[Progress]:
         """Its progress at every change; the last is that at the end of its round.

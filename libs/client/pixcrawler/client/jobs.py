@@ -8,8 +8,8 @@ from pixcrawler.client import output, running, watching
 from pixcrawler.client.api import PATIENCE_S, Json
 from pixcrawler.client.connection import connect
 from pixcrawler.client.download import check_folder
-from pixcrawler.client.errors import FAILED
-from pixcrawler.client.operations import once
+from pixcrawler.client.errors import FAILED, CommandError
+from pixcrawler.client.operations import LISTS, REJECTED_A_PAGE, once
 
 
 def list_jobs(status: str | None, project: str | None, *, json: bool) -> int:
@@ -62,6 +62,23 @@ def explain(job_id: str, *, json: bool) -> int:
         output.result.print(reason["sentence"], markup=False, soft_wrap=True)
         if reason["command"]:
             output.result.print(f"  {reason['command']}", markup=False, soft_wrap=True)
+    return 0
+
+
+def rejected(job_id: str, *, json: bool) -> int:
+    """Rows of a job's list of URLs that were left out, as they come: there may be millions."""
+    with connect() as api:
+        list_id = api.get(f"/v1/jobs/{job_id}").get("url_list_id")
+        if list_id is None:
+            raise CommandError(f"job {job_id} was made without an uploaded list of URLs")
+        with output.stream(enabled=json) as item:
+            for row in api.pages(f"{LISTS}/{list_id}/rejected", limit=REJECTED_A_PAGE):
+                if json:
+                    item(row)
+                    continue
+                text = f": {row['text']}" if row["text"] else ""
+                line = f"line {row['line']}: {row['reason']}{text}"
+                output.result.print(line, markup=False, soft_wrap=True)
     return 0
 
 

@@ -11,13 +11,28 @@ from pixcrawler.client.core import Core, Json
 from pixcrawler.client.dataset import Dataset
 from pixcrawler.client.download import fetch_into
 from pixcrawler.client.errors import USAGE, ClientError
-from pixcrawler.client.values import Capacity, Chunk, JobInfo, Outcome, Progress, Source
+from pixcrawler.client.values import (
+    Capacity,
+    Chunk,
+    Explanation,
+    JobInfo,
+    Outcome,
+    Progress,
+    RejectedRow,
+    Source,
+    UrlList,
+    Worker,
+)
 from pixcrawler.common.transform import Transform
 
 OUTCOMES_A_PAGE = 2000
+REJECTED_A_PAGE = 200
 
-Urls = Iterable[str] | Path
-"""URLs themselves, or a file of them (txt, csv, tsv, jsonl, parquet, also with .gz)."""
+LISTS = "/v1/url-lists"
+
+Urls = Iterable[str] | Path | UrlList
+"""URLs themselves, a file of them (txt, csv, tsv, jsonl, parquet, also with .gz), or a list that
+was uploaded."""
 
 
 def new_job(
@@ -63,19 +78,60 @@ async def create(
         wanted = "a list of URLs, or a pathlib.Path to a file of them"
         raise ClientError(f"urls is {wanted}, not one text: {urls[:200]!r}", USAGE)
     if isinstance(urls, Path):
-        body = {**body, "urls": await _uploaded(core, urls, columns)}
+        urls = await upload(core, urls, columns, None)
+    if isinstance(urls, UrlList):
+        body = {**body, "urls": urls.id}
     elif urls is not None:
         body = {**body, "urls": list(urls)}
     return JobInfo.model_validate(await core.post("/v1/jobs", body, headers=once(key)))
 
 
-async def _uploaded(core: Core, path: Path, columns: Mapping[str, str | None]) -> str:
-    from pixcrawler.client.url_lists import PATH, ListFile
+async def upload(
+    core: Core, path: Path, columns: Mapping[str, str | None], key: str | None
+) -> UrlList:
+    """Upload a file of URLs, once; what was taken of it, and what was left out.
+
+    Args:
+        core: Whom to send it to.
+        path: The file.
+        columns: Parameters of the upload, such as `url_column`.
+        key: The `Idempotency-Key`; a new one if it is not given.
+    """
+    from pixcrawler.client.url_lists import ListFile
 
     file = await core.port.call(ListFile, path)
-    headers = once() | ({} if file.size is None else {"Content-Length": str(file.size)})
-    answer = await core.upload(PATH, file, headers=headers, params={"name": file.name, **columns})
-    return str(answer["id"])
+    headers = once(key) | ({} if file.size is None else {"Content-Length": str(file.size)})
+    answer = await core.upload(LISTS, file, headers=headers, params={"name": file.name, **columns})
+    return UrlList.model_validate(answer)
+
+
+async def url_list(core: Core, list_id: str) -> UrlList:
+    """A list that was uploaded."""
+    return UrlList.model_validate(await core.get(f"{LISTS}/{list_id}"))
+
+
+async def url_lists(core: Core) -> AsyncIterator[UrlList]:
+    """The owner's lists, the latest first."""
+    async for item in core.pages(LISTS):
+        yield UrlList.model_validate(item)
+
+
+async def rejected_rows(core: Core, list_id: str | None) -> AsyncIterator[RejectedRow]:
+    """All rows of a list that were left out, in their order; none where there is no list."""
+    if list_id is None:
+        return
+    async for item in core.pages(f"{LISTS}/{list_id}/rejected", limit=REJECTED_A_PAGE):
+        yield RejectedRow.model_validate(item)
+
+
+async def delete_url_list(core: Core, list_id: str) -> None:
+    """Forget a list."""
+    await core.delete(f"{LISTS}/{list_id}")
+
+
+def id_of(given: UrlList | str) -> str:
+    """The id of a list, however it was named."""
+    return given.id if isinstance(given, UrlList) else given
 
 
 async def job(core: Core, job_id: str) -> JobInfo:
@@ -115,6 +171,17 @@ async def start(core: Core, job_id: str, *, wait: bool) -> JobInfo:
     """Start a job that was made with `start=False`; the job afterwards."""
     await core.post(f"/v1/jobs/{job_id}/start", {"wait": wait})
     return await job(core, job_id)
+
+
+async def explain(core: Core, job_id: str) -> Explanation:
+    """Why a job is not done, or how it ended."""
+    return Explanation.model_validate(await core.get(f"/v1/jobs/{job_id}/explanation"))
+
+
+async def workers(core: Core, *, everyone: bool) -> AsyncIterator[Worker]:
+    """Who has which chunk; of all owners, if the key may see that."""
+    async for item in core.pages("/v1/workers", all="true" if everyone else None):
+        yield Worker.model_validate(item)
 
 
 async def delete(core: Core, job_id: str) -> None:

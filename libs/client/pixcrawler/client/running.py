@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from pixcrawler.client import connection, download, local, output, url_lists, watching
 from pixcrawler.client.api import Api, Json
 from pixcrawler.client.errors import USAGE, CommandError, Terminated
+from pixcrawler.common.ranges import SOURCES, URLS
 from pixcrawler.standalone import UpOptions, temporary
 
 
@@ -38,7 +39,6 @@ class Wish(NamedTuple):
 
 
 DEFAULT_NUMBER = 500
-URLS = "urls"
 
 
 def run(wish: Wish, *, json: bool) -> int:
@@ -49,16 +49,29 @@ def run(wish: Wish, *, json: bool) -> int:
         raise CommandError(
             f"the source {URLS} is a list of yours: say which with --urls FILE", USAGE
         )
+    if not any(map(str.strip, wish.keywords)) and (searched := set(wish.sources) - {URLS}):
+        names = ", ".join(sorted(searched))
+        raise CommandError(f"say what to look for in {names}: give a KEYWORD, too", USAGE)
     listed = None if wish.urls is None else url_lists.ListFile(wish.urls)
     download.check_folder(wish.folder, None)
     download.check_writable(wish.folder)
     asked = False
     try:
-        with _api() as (api, stays):
-            body = request(wish, None if listed is None else _uploaded(api, listed, wish))
+        with _api(wish.sources) as (api, stays):
+            taken = None if listed is None else _uploaded(api, listed, wish)
+            body = request(wish, None if taken is None else str(taken["id"]))
             asked = True
             job = api.post("/v1/jobs", body, headers={"Idempotency-Key": uuid.uuid4().hex})
-            _say(json, {"event": "created", "job": job}, f"job {job['job_id']}")
+            created = {"event": "created", "job": job}
+            _say(
+                json,
+                created if taken is None else {**created, "url_list": taken},
+                f"job {job['job_id']}",
+            )
+            if taken is not None and taken["rejected"] > url_lists.TOLD:
+                output.note(
+                    f"  all rows that were left out: pixcrawler jobs rejected {job['job_id']}"
+                )
             return _follow_and_fetch(api, job["job_id"], wish.folder, stays=stays, json=json)
     except KeyboardInterrupt:
         if not asked:
@@ -121,10 +134,10 @@ def _say_how_to_go_on(job_id: str, folder: Path, *, stays: bool) -> None:
     output.note(f"  pixcrawler jobs cancel {job_id}")
 
 
-def _uploaded(api: Api, listed: url_lists.ListFile, wish: Wish) -> str:
-    """The id of the list of URLs, which is uploaded first."""
+def _uploaded(api: Api, listed: url_lists.ListFile, wish: Wish) -> Json:
+    """The list of URLs, which is uploaded first, as the API took it."""
     columns = {"url_column": wish.url_column, "caption_column": wish.caption_column}
-    return str(url_lists.upload(api, listed, columns)["id"])
+    return url_lists.upload(api, listed, columns)
 
 
 def request(wish: Wish, list_id: str | None = None) -> Json:
@@ -195,19 +208,34 @@ def _finish(api: Api, final: Json, folder: Path, *, json: bool) -> int:
 
 
 @contextmanager
-def _api() -> Iterator[tuple[Api, bool]]:
-    """The API to use, and whether it stays when the command ends."""
+def _api(sources: Iterable[str]) -> Iterator[tuple[Api, bool]]:
+    """The API to use, and whether it stays when the command ends.
+
+    Args:
+        sources: What it has to know, or nothing is started and nothing uploaded.
+    """
     found = connection.find()
     if found is not None:
         with found as api:
+            if sources:  # it may be newer than this command, and know others
+                _check_sources(sources, [each["name"] for each in api.pages("/v1/sources")])
             yield api, True
         return
+    _check_sources(sources, SOURCES)
     output.note("nothing is running here: starting PixCrawler for this job")
     options = UpOptions(data_dir=connection.data_dir(), port=0)
     with temporary(options, local.say) as started:
         key = os.environ.get("PIXCRAWLER_API_KEY") or started.api_key or ""
         with connection.open_api(started.api_url or "", key) as api:
             yield api, False
+
+
+def _check_sources(wanted: Iterable[str], known: Iterable[str]) -> None:
+    for name in wanted:
+        if name not in known:
+            raise CommandError(
+                f"there is no source {name!r}: choose from {', '.join(known)}", USAGE
+            )
 
 
 def _say(json: bool, document: Json, line: str) -> None:

@@ -13,15 +13,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from pixcrawler.client import output
 from pixcrawler.client.api import Api, Json
 from pixcrawler.client.errors import USAGE, CommandError
-from pixcrawler.client.operations import once
+from pixcrawler.client.operations import LISTS, once
 
-PATH = "/v1/url-lists"
+PATH = LISTS
 STDIN = "-"
 PIECE = 1 << 18
 LARGE = 8 << 20
 """Bytes from which on people are shown how far it is."""
 TOLD = 5
-"""Rows left out that are told; the API knows all of them."""
+"""Rows left out that are told; `pixcrawler jobs rejected` tells all of them."""
 
 
 class ListFile:
@@ -119,7 +119,7 @@ def _tell(answer: Json, name: str) -> None:
     for row in answer["rejected_rows"][:TOLD]:
         output.note(f"  line {row['line']}: {row['reason']}")
     if rejected > TOLD:
-        output.note(f"  … all of them: GET {PATH}/{answer['id']}/rejected")
+        output.note(f"  … and {rejected - TOLD:,} more")
 
 
 def _size(path: Path) -> int | None:

@@ -13,15 +13,20 @@ __all__ = [
     "Attempt",
     "Capacity",
     "Chunk",
+    "Explanation",
     "Images",
     "JobInfo",
     "JobStatus",
     "Options",
     "Outcome",
     "Progress",
+    "Reason",
     "Record",
+    "RejectedRow",
     "Source",
     "Span",
+    "UrlList",
+    "Worker",
 ]
 
 
@@ -55,6 +60,7 @@ class JobInfo(Told):
     status: JobStatus
     keywords: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    url_list_id: str | None = None
     max_images: int
     priority: int = 5
     options: Options = Options()
@@ -153,6 +159,88 @@ class Source(Told):
     results_per_search: int | None = None
     licenses: bool = False
     note: str = ""
+
+
+class RejectedRow(Told):
+    """A row of a list of URLs that was left out, and why.
+
+    `line` counts from 1, in Parquet it is the row; `text` is how it begins.
+    """
+
+    line: int
+    reason: str
+    text: str = ""
+
+
+class UrlList(Told):
+    """A list of URLs that was uploaded.
+
+    `columns` says what was taken from where, `rows` have a URL that can be asked for, `repeated` of
+    them one that was listed before, `rejected` were left out. `rejected_rows` are the first of
+    those; `rejected_rows()` of the client has all.
+    """
+
+    id: str
+    name: str = ""
+    format: str = ""
+    columns: dict[str, str] = {}
+    rows: int = 0
+    repeated: int = 0
+    rejected: int = 0
+    rejected_rows: tuple[RejectedRow, ...] = ()
+    bytes: int = 0
+    created_at: datetime | None = None
+
+
+class Reason(Told):
+    """One reason why a job is not done, or how it ended.
+
+    `code` is for machines, `sentence` for people. `since` it is so, `until` then it changes by
+    itself; `command` shows more of it, or what to do.
+    """
+
+    code: str
+    sentence: str
+    chunk_id: str | None = None
+    stage: str | None = None
+    worker: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    command: str | None = None
+
+
+class Explanation(Told):
+    """Why a job is not done, or how it ended; the most important first.
+
+    As a text it is its sentences, a line each.
+    """
+
+    job_id: str
+    status: JobStatus
+    as_of: datetime
+    reasons: tuple[Reason, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join(reason.sentence for reason in self.reasons)
+
+
+class Worker(Told):
+    """A replica and the chunk that it has in hand.
+
+    `worker` is empty while the chunk waits in front of its stage. `silent_s` is the time since its
+    last sign of life; without a further one it is planned again at `deadline_at`.
+    """
+
+    worker: str
+    stage: str
+    chunk_id: str
+    job_id: str
+    index: int
+    attempt: int
+    since: datetime
+    last_seen_at: datetime
+    silent_s: float
+    deadline_at: datetime
 
 
 class Record(Told):

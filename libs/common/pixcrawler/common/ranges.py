@@ -4,10 +4,13 @@ The api tells a caller which chunks a job will have, the planner makes them: bot
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 URLS = "urls"
 """The source whose candidates the caller brought along; it has no keywords."""
+
+SOURCES: Final = ("openverse", "commons", URLS)
+"""All that a job of this version can name; what each is, the api says (`GET /v1/sources`)."""
 
 
 class Range(NamedTuple):
