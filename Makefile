@@ -9,7 +9,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint unit test browser demo up manifests bench chaos
+.PHONY: help setup lock lint unit test browser demo up manifests bench load chaos
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ manifests: $(READY) ## deploy/k8s rendered and checked, against schemas and the 
 
 bench: $(READY) ## the benchmarks, side by side with their references
 	@for each in bench/[a-z]*.py; do name=$$(basename $$each .py); echo "== $$name"; $(VENV)/bin/python -m bench.$$name || exit 1; done
+
+load: $(READY) ## 50 and 500 users of the API at a time, against a standalone of their own [LOAD="--users 50 --seconds 30"]
+	@$(VENV)/bin/python -m bench.load $(LOAD)
 
 chaos: $(READY) ## jobs under kills, outages and replays for a night, held against the promise [SECONDS=… SEED=…]
 	@$(VENV)/bin/python -m tests.chaos --seconds $(or $(SECONDS),28800) $(if $(SEED),--seed $(SEED)) $(CHAOS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from pixcrawler.common.events import JobCreated, decode
 from tests.integration.api.conftest import BODY
 
 DEADLINE_S = 60.0
+USUAL_FILES = 1024
+USUAL = ("/bin/sh", "-c", f'ulimit -Sn {USUAL_FILES} && exec "$0" "$@"')
+"""Starts a program with the limit of open files that most machines have."""
 
 
 def free_port() -> int:
@@ -45,7 +49,7 @@ async def program(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """The running program, killed at the end if it is still there."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, env=told, stderr=subprocess.PIPE
+        *USUAL, sys.executable, "-m", module, env=told, stderr=subprocess.PIPE
     )
     try:
         yield process
@@ -71,7 +75,8 @@ async def wait_ready(client: httpx.AsyncClient, process: asyncio.subprocess.Proc
 async def test_from_a_request_to_an_event(
     fresh_kafka: str, module_database: str, api_url: str, tmp_path: Path
 ) -> None:
-    """A job that is created over HTTP arrives on `job.created`; SIGTERM ends the program with 0."""
+    """A job that is created over HTTP arrives on `job.created`; SIGTERM ends the program with 0. It
+    may have as many files and connections open as the machine allows."""
     await apply_topics(fresh_kafka, partitions=2)
     engine = connect(module_database)
     async with engine.begin() as connection:
@@ -87,6 +92,7 @@ async def test_from_a_request_to_an_event(
         await wait_ready(client, process)
         assert (await client.get("/healthz")).status_code == 200
         assert b"pixcrawler_outbox_pending" in (await client.get("/metrics")).content
+        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE)[0] > USUAL_FILES
         await consumer.start()
         try:
             headers = {"X-API-Key": key}

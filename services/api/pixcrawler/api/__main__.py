@@ -1,5 +1,6 @@
 """The api's composition root."""
 
+import resource
 from functools import partial
 
 from pixcrawler.api.app import create_app
@@ -14,6 +15,9 @@ from pixcrawler.common.events import JobFinished
 from pixcrawler.common.outbox import Relay
 from pixcrawler.common.service import Runnable, Runtime
 from pixcrawler.common.stage import Route
+
+OPEN_FILES = 65_536
+"""As many as one process may have open at a time, if the machine allows it."""
 
 
 async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
@@ -42,7 +46,16 @@ async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
 
 def main() -> None:
     """Serve until SIGTERM."""
+    _open_many_files()
     service.main("api", Settings, build, health_server=False)
+
+
+def _open_many_files() -> None:
+    """Each stream of events and each connection is one, and 1,024 is the usual soft limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":
