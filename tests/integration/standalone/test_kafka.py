@@ -4,8 +4,10 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -122,3 +124,26 @@ def test_several_may_fill_the_cache_at_once(tmp_path: Path) -> None:
         found = list(pool.map(lambda _: provide(jars, tmp_path), range(4)))
     assert len(set(found)) == 1
     assert [path.name for path in tmp_path.iterdir()] == [found[0].name]
+
+
+async def test_classes_are_loaded_beforehand(settings: KafkaSettings, tmp_path: Path) -> None:
+    """Brokers share the file of their classes; one that is damaged only takes longer to start."""
+    jars = provide(read_lock(), settings.cache_dir)
+    (tmp_path / jars.name).symlink_to(jars)
+    first, second, third = (
+        Kafka(replace(settings, cache_dir=tmp_path, data_dir=settings.data_dir / str(number)))
+        for number in range(3)
+    )
+    await asyncio.gather(asyncio.to_thread(first.prepare), asyncio.to_thread(second.prepare))
+    file = tmp_path / f"{jars.name}.aot"
+    assert first.java_options == second.java_options
+    await second.start()
+    mapped = psutil.Process(second.brokers[0].child.pid).memory_maps()
+    assert os.fspath(file) in {each.path for each in mapped}
+    await second.stop()
+
+    os.truncate(file, 1_000_000)
+    await third.start()
+    assert await third.brokers[0].answers()
+    await third.stop()
+    assert "aot" not in third.brokers[0].child.log.read_text()

