@@ -71,6 +71,6 @@ browser: ## a Chromium for the browser tests, unless there is one
 	  apt-get install -y --no-install-recommends chromium; } >$$log 2>&1 || tail -5 $$log >&2; rm -f $$log
 
 test: lint browser ## everything: lint, unit, integration, e2e, browser
-	@$(PYTEST) -q -n $(JOBS) --dist loadfile tests || { \
+	@$(PYTEST) -q -n $(JOBS) tests || { \
 	  echo "what failed beside others runs once more, alone: on noisy cores a deadline may pass"; \
 	  $(PYTEST) -q --last-failed --last-failed-no-failures none tests; }

@@ -12,7 +12,19 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.spreading import ByRoom, first_things_first
 from tests.stack import Stack, make_stack, new_database, reachable_directory
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
+    first_things_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByRoom:
+    """Workers get whole rooms."""
+    return ByRoom(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

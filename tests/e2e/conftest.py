@@ -1,4 +1,7 @@
-"""One system for all end-to-end tests, two replicas of every stage, and the webs that it crawls."""
+"""One system for all that share it, two replicas of every stage, and the webs that it crawls.
+
+It ends with the package's tests (see `tests.spreading`).
+"""
 
 from collections.abc import Iterator
 
@@ -11,28 +14,28 @@ from tests.e2e.system import STAGES, System, running
 REPLICAS = 2
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def small_web() -> Iterator[Site]:
     """Every kind of page once, some photographs."""
     with site.running(plans.small_plan(names.private_names()), seed=7) as web:
         yield web
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scattered_web() -> Iterator[Site]:
     """Photographs, and groups of equal and nearly equal ones."""
     with site.running(plans.scattered_duplicates_plan(photos=60, groups=18), seed=8) as web:
         yield web
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def paired_web() -> Iterator[Site]:
     """Photographs, and pairs whose members stand side by side."""
     with site.running(plans.within_chunk_duplicates_plan(photos=80, pairs=20), seed=9) as web:
         yield web
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_system(small_web: Site) -> Iterator[System]:
     """The system; its searches are those of the small web."""
     with running(small_web.env, dict.fromkeys(STAGES, REPLICAS)) as system:
