@@ -1,6 +1,6 @@
 """`make load`: 50 and 500 users of the API at a time, and how long its answers take.
 
-    python -m bench.load [--users 50 500] [--seconds 60] [--think 5] [--errors 0.1]
+    python -m bench.load [--users 50 500] [--seconds 90] [--think 10] [--errors 0.1]
 
 Starts standalone mode and a miniature web, makes a key for each user, and lets them at it (see
 `bench.load.users`). Prints requests, errors and percentiles of every route; exit code 1 if more
@@ -31,7 +31,7 @@ from pixcrawler.standalone import UpOptions
 IMAGES = 3
 """In each job: it is the API that is looked at, not the pipeline."""
 PHOTOS = 60
-RAMP = 0.25
+RAMP = 0.5
 """The part of the time in which the users arrive."""
 
 console = Console(highlight=False, width=110)
@@ -59,9 +59,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
     parser.add_argument("--users", type=int, nargs="+", default=[50, 500])
-    parser.add_argument("--seconds", type=float, default=60.0, help="for each number of users")
+    parser.add_argument("--seconds", type=float, default=90.0, help="for each number of users")
     parser.add_argument(
-        "--think", type=float, default=5.0, help="seconds between answer and request, in the mean"
+        "--think", type=float, default=10.0, help="seconds between answer and request, in the mean"
     )
     parser.add_argument(
         "--errors", type=float, default=0.1, help="percent of requests that may go wrong"
