@@ -13,6 +13,9 @@ from pixcrawler.common.errors import SettingsError
 log = logs.get(__name__)
 
 BACKLOG = 1024
+KEEP_ALIVE_S = 75
+"""An idle connection is closed after this time; longer than clients and proxies keep theirs (60 s is
+common), or a request would now and then meet a connection that is just being closed."""
 
 
 class WebServer:
@@ -38,6 +41,7 @@ class WebServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=max(round(drain_s), 1),
             )
         )
