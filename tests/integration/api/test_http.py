@@ -96,3 +96,20 @@ def test_origins_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PIXCRAWLER_API_CORS_ORIGINS", wrong)
         with pytest.raises(ValidationError, match="no origin"):
             Settings()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{bad", "Expecting property name enclosed in double quotes at character 1"),
+        ('{"max_images" 1}', "Expecting ':' delimiter at character 14"),
+        ("", "Field required"),
+    ],
+)
+async def test_a_body_that_is_no_json(world: World, body: str, said: str) -> None:
+    """What is wrong with it, and where."""
+    headers = {"Content-Type": "application/json"}
+    response = await world.client.post("/v1/jobs", content=body, headers=headers)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "body"
+    assert said in response.json()["detail"]

@@ -152,7 +152,10 @@ def _field_error(item: Mapping[str, Any]) -> dict[str, str]:
         path.append(str(told))
     path = path or [str(item["loc"][0])]
     if item["type"] == "json_invalid":
-        path = ["body"]
+        # Where in the text it is comes in place of a field's name.
+        place, why = item["loc"][-1], item.get("ctx", {}).get("error", "")
+        message = f"body is no JSON: {why} at character {place}"
+        return {"field": "body", "message": message}
     field, message = ".".join(path), str(item["msg"])
     named = message.startswith(tuple(part for part in path if not part.isdecimal()))
     return {"field": field, "message": message if named else f"{field}: {message}"}

@@ -51,7 +51,8 @@ async def check_jobs(connection: AsyncConnection, owner: str, quotas: Quotas) ->
         {"owner": owner},
     )
     if int(active or 0) > most:
-        detail = f"you may have {most} jobs at a time that are not finished, and have as many"
+        jobs = "1 job at a time that is" if most == 1 else f"{most} jobs at a time that are"
+        detail = f"you may have {jobs} not finished, and have as many"
         raise over_limit("active_jobs", most, detail, again_s=JOBS_AGAIN_S)
 
 
