@@ -14,8 +14,8 @@ log = logs.get(__name__)
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
-"""An idle connection is closed after this time; longer than clients and proxies keep theirs (60 s is
-common), or a request would now and then meet a connection that is just being closed."""
+"""An idle connection is closed after this time; longer than clients and proxies keep theirs (60 s
+is common), or a request would now and then meet a connection that is just being closed."""
 
 
 class WebServer:
