@@ -12,10 +12,7 @@ from typing import Annotated, Literal, TypeVar
 import platformdirs
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
-from pixcrawler.common.db.address import tls_of
 from pixcrawler.common.errors import SettingsError
 from pixcrawler.common.kafka import Cluster, SaslMechanism, SecurityProtocol
 from pixcrawler.common.limits import DRAIN_S, Limits
@@ -105,6 +102,12 @@ class DatabaseAccess(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _url(cls, value: str) -> str:
+        # Imported where there is an address: half of what the command would load.
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        from pixcrawler.common.db.address import tls_of
+
         try:
             tls_of(make_url(value))
         except (ArgumentError, OSError, ValueError) as error:
@@ -116,6 +119,8 @@ class DatabaseAccess(BaseSettings):
         """The URL with the password in it."""
         if not self.database_password:
             return self.database_url
+        from sqlalchemy import make_url
+
         url = make_url(self.database_url).set(password=self.database_password)
         return url.render_as_string(hide_password=False)
 
