@@ -5,6 +5,8 @@ replica or the one that was started anew each time: a death seldom comes alone, 
 hardly more than a single one. In the end each job is as if nothing had happened.
 """
 
+import functools
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pixcrawler.client.api import Api
-from pixcrawler.client.errors import ApiError, CommandError
+from pixcrawler.client.errors import ApiError
 from pixcrawler.common import events, names, topics
 from pixcrawler.common.events import ChunkValidated, ImageTotals
 from pixcrawler.common.failpoints import ANY, POINTS
@@ -165,51 +166,52 @@ def _fails_and_is_silent(system: System, job: str) -> bool:
     return all(map(system.died, points))
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_deaths_between_rounds(when: str, system: System, quiet: Quiet, tmp_path: Path) -> None:
-    """The api dies around each of its transactions: whoever asks again gets it once."""
+def test_deaths_between_rounds(system: System, quiet: Quiet, tmp_path: Path) -> None:
+    """The api dies before each of its transactions, and asked again after it: it is done once."""
     good = [url for url, true in quiet.truth.items() if true.kind == "photo"]
     urls = [*quiet.urls[:CHUNK_SIZE], *good]
     truth = {url: quiet.truth[url] for url in urls}
     job = system.create_from(urls, number=CHUNK_SIZE, start=False)
-    dies_when(system, f"api.{when}:start", lambda: system.api.post(f"/v1/jobs/{job}/start"))
+    dies_when(system, "start", lambda: system.api.post(f"/v1/jobs/{job}/start"))
     system.finish(job)
-    dies_when(
-        system,
-        f"api.{when}:retry_chunk",
-        lambda: system.api.post(f"/v1/jobs/{job}/chunks/0/retry"),
+    dies_when(system, "retry_chunk", lambda: system.api.post(f"/v1/jobs/{job}/chunks/0/retry"))
+    system.finish(job)
+    dies_when(system, "retry", lambda: system.api.post(f"/v1/jobs/{job}/retry"))
+    system.finish(job)
+    more = functools.partial(
+        system.api.post,
+        f"/v1/jobs/{job}/chunks",
+        params={"max_images": 7},
+        headers={"Idempotency-Key": uuid.uuid4().hex},
     )
-    system.finish(job)
-    dies_when(system, f"api.{when}:retry", lambda: system.api.post(f"/v1/jobs/{job}/retry"))
-    system.finish(job)
-    dies_when(system, f"api.{when}:extend", lambda: _extend(system, job, CHUNK_SIZE + 7))
+    dies_when(system, "extend", more)
     system.finish(job)
     checks.all_well(system, job, truth, tmp_path, requested=CHUNK_SIZE + 7)
 
-    # Where the cancelling is lost at first, the job must not end before it is asked for again.
-    cancelled = system.create_from(quiet.urls, start=when == "after")
-    system.arm(f"{ANY}.{when}:{topics.JOB_CANCELLED}")
-    dies_when(system, f"api.{when}:cancel", lambda: system.api.post(f"/v1/jobs/{cancelled}/cancel"))
-    all_died(system, (f"{ANY}.{when}:{topics.JOB_CANCELLED}",))
-    assert system.finish(cancelled)["status"] == "cancelled"
-    checks.nothing_left(system, cancelled)
-    checks.adds_up(system, cancelled)
 
-    system.arm(f"uploader.{when}:erase")
-    dies_when(system, f"api.{when}:delete", lambda: system.api.delete(f"/v1/jobs/{cancelled}"))
-    assert system.missing(cancelled)
-    all_died(system, (f"uploader.{when}:erase",))
-    until("its objects are gone", lambda: not system.names(f"jobs/{cancelled}/"))
-    checks.nothing_left(system, cancelled)
+def test_deaths_around_the_end_of_jobs(system: System, quiet: Quiet) -> None:
+    """The api dies before and after cancelling and deleting; the relay and the uploader, too."""
+    # The cancelling is lost at first: the job must not end before it is asked for again.
+    waiting = system.create_from(quiet.urls, start=False)
+    running = system.create_from(quiet.urls)
+    system.wait_ended(1, running)
+    system.arm(f"{ANY}.before:{topics.JOB_CANCELLED}", f"{ANY}.after:{topics.JOB_CANCELLED}")
+    system.api.post(f"/v1/jobs/{running}/cancel")
+    dies_when(system, "cancel", lambda: system.api.post(f"/v1/jobs/{waiting}/cancel"))
+    all_died(system, around(ANY, topics.JOB_CANCELLED))
+    for job in (waiting, running):
+        assert system.finish(job)["status"] == "cancelled"
+        checks.nothing_left(system, job)
+        checks.adds_up(system, job)
 
-
-def _extend(system: System, job: str, number: int) -> None:
-    """Ask for more images once: where the answer got lost, look before asking again."""
-    with suppress(CommandError), Api(system.api.url, system.key, patience_s=0) as once:
-        once.post(f"/v1/jobs/{job}/chunks", params={"max_images": number - CHUNK_SIZE})
-    missing = number - system.job(job)["max_images"]
-    if missing:
-        system.api.post(f"/v1/jobs/{job}/chunks", params={"max_images": missing})
+    system.arm(*around("uploader", "erase"))
+    dies_when(system, "delete", lambda: system.api.delete(f"/v1/jobs/{running}"))
+    system.api.delete(f"/v1/jobs/{waiting}")
+    all_died(system, around("uploader", "erase"))
+    for job in (waiting, running):
+        assert system.missing(job)
+        until("its objects are gone", lambda job=job: not system.names(f"jobs/{job}/"))  # type: ignore[misc]
+        checks.nothing_left(system, job)
 
 
 def test_deaths_around_dead_letters(system: System, quiet: Quiet, tmp_path: Path) -> None:
@@ -239,12 +241,13 @@ def validated(job: str, index: int) -> Raw:
     return Raw(record.topic, 0, 0, record.key or b"", record.value, record.headers)
 
 
-def dies_when(system: System, point: str, ask: Callable[[], object]) -> None:
-    """Ask for something that kills the api; asking again is refused where it was done."""
-    system.arm(point)
+def dies_when(system: System, what: str, ask: Callable[[], object]) -> None:
+    """Ask for what the api dies before and, asked again, after; at last it repeats or refuses."""
+    points = around("api", what)
+    system.arm(*points)
     with suppress(ApiError):
         ask()
-    all_died(system, (point,))
+    all_died(system, points)
 
 
 def all_died(system: System, points: Iterable[str]) -> None:

@@ -10,6 +10,8 @@ DEADLINE_S = 180.0
 """Far more than anything takes here; a machine that does other things, too, takes its time."""
 
 POLL_S = 0.05
+POLL_SHARE = 0.05
+"""Of what has been waited already: asking costs those who are waited for."""
 
 
 def until(
@@ -27,11 +29,12 @@ def until(
         deadline_s: Seconds; beyond, the test has failed.
         about: Asked once when it has failed: what there is instead.
     """
-    deadline = time.monotonic() + deadline_s
+    begun = time.monotonic()
     while True:
         answer = found()
         if answer:
             return answer
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - begun
+        if waited >= deadline_s:
             raise AssertionError(f"not within {deadline_s:g} s: {what}; {about()}")
-        time.sleep(POLL_S)
+        time.sleep(max(POLL_S, POLL_SHARE * waited))
