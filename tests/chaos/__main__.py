@@ -1,4 +1,4 @@
-"""Chaos for as long as one likes: `python -m tests.chaos [--seconds N] [--seed N] [--only N]`.
+"""Chaos for as long as one likes: `python -m tests.chaos [--seconds N] [--seed N]`.
 
 System after system, each of another shape, and in each of them round after round. The first
 violation ends it: exit code 1, and a folder with all that is needed to look into it.
@@ -52,6 +52,7 @@ class Run:
         seconds: No round begins later.
         folder: Where evidence goes.
         shapes: Of the systems, in turn.
+        rounds: In one system.
         only: The one round of a system's that is run, if it is given.
     """
 
@@ -61,11 +62,14 @@ class Run:
         seconds: float,
         folder: Path,
         shapes: tuple[Shape, ...],
+        *,
+        rounds: int = ROUNDS,
         only: int | None = None,
     ) -> None:
         self._seed = seed
         self._folder = folder
         self._shapes = shapes
+        self._rounds = rounds
         self._only = only
         self._ends = time.monotonic() + seconds
         self._began = time.monotonic()
@@ -95,7 +99,7 @@ class Run:
             if not self._quiet:
                 self._quiet = place.system.archives(rounds.quiet_run(place).job_id)
             witness = stack.enter_context(Witness(place.system))
-            numbers = range(system_number * ROUNDS, (system_number + 1) * ROUNDS)
+            numbers = range(system_number * self._rounds, (system_number + 1) * self._rounds)
             for number in numbers if self._only is None else (self._only,):
                 if not self._round(place, witness, number):
                     return False
@@ -177,6 +181,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="of the schedules; a random one if not given")
     parser.add_argument("--evidence", type=Path, default=Path("chaos-evidence"))
     parser.add_argument("--shape", type=int, choices=range(1, len(SHAPES) + 1), help="this only")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="in a system (%(default)s)")
     parser.add_argument("--only", type=int, help="this round only, in a system of --shape")
     told = parser.parse_args()
     for library in ("aiokafka", "asyncio"):  # a broker that is away is no news here
@@ -186,7 +191,9 @@ def main() -> None:
     # What was mounted is unmounted, and who was stopped goes on, also where somebody ends us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     shapes = SHAPES if told.shape is None else (replace(SHAPES[told.shape - 1]),)
-    run = Run(seed, told.seconds, told.evidence.absolute(), shapes, told.only)
+    run = Run(
+        seed, told.seconds, told.evidence.absolute(), shapes, rounds=told.rounds, only=told.only
+    )
     sys.exit(0 if run.run() else 1)
 
 

@@ -10,11 +10,14 @@ from tests.e2e.system import CHUNK_SIZE, SERVICES, System, mixed
 from tests.e2e.waiting import until
 
 VICTIMS = [
-    *((service,) for service in SERVICES),
+    ("api", "uploader"),
+    ("planner", "validator"),
+    ("downloader", "tracker"),
     SERVICES,
     ("kafka",),
     ("postgres",),
 ]
+"""Each service with one that it never waits for, and that never waits for it."""
 
 
 @pytest.mark.parametrize("victims", VICTIMS, ids="+".join)
