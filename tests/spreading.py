@@ -12,6 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOMS = {
     "tests/e2e/test_deaths.py": "deaths",
+    "tests/e2e/test_load.py": "deaths",
     "tests/e2e/test_sdk.py": "deaths",
     "tests/e2e/test_traces.py": "deaths",
     "tests/e2e/test_command.py": "jobs",
