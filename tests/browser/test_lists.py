@@ -42,7 +42,9 @@ async def test_a_file_becomes_a_job(served: Served, tab: Tab, tmp_path: Path) ->
     page = await form(served, tab)
     (tmp_path / "mine.csv.gz").write_bytes(gzip.compress(CSV.encode()))
     await page.get_by_label("My own list of URLs").press("Space")
-    await page.get_by_label("A file of URLs").set_input_files(tmp_path / "mine.csv.gz")
+    async with page.expect_request("**/v1/url-lists?*") as sent:
+        await page.get_by_label("A file of URLs").set_input_files(tmp_path / "mine.csv.gz")
+    assert (await sent.value).headers["idempotency-key"]
     told = "31 URLs in mine.csv.gz, 1 of them listed before; 131 rows left out."
     await expect(page.get_by_text(told).first).to_be_visible()
     await expect(page.locator("#spoken")).to_have_text(told)
