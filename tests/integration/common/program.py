@@ -17,11 +17,12 @@ from pixcrawler.common.stage import Route
 
 
 class Settings(StageSettings):
-    """Two settings of its own."""
+    """Settings of its own."""
 
     capacity: int = Field(default=1)
     unlucky: bool = False
     stubborn_s: float = 0
+    stuck: bool = False
 
 
 async def handle(
@@ -40,12 +41,34 @@ async def handle(
     ]
 
 
-async def build(settings: Settings, runtime: Runtime) -> Runnable:
+class Stuck:
+    """A runnable that never advances."""
+
+    name = "stuck"
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until stopped."""
+        await self._stopping.wait()
+
+    async def stop(self) -> None:
+        """Let it return."""
+        self._stopping.set()
+
+    def alive(self) -> bool:
+        """It is not."""
+        return False
+
+
+async def build(settings: Settings, runtime: Runtime) -> Sequence[Runnable]:
     """The composition root."""
     if settings.capacity < 1:
         raise SettingsError("PIXCRAWLER_CAPACITY: below one chunk; give it more")
     handler = functools.partial(handle, unlucky=settings.unlucky, stubborn_s=settings.stubborn_s)
-    return runtime.stage([Route(ChunkPlanned, handler)], watch_jobs=False)
+    stage = runtime.stage([Route(ChunkPlanned, handler)], watch_jobs=False)
+    return [stage, Stuck()] if settings.stuck else [stage]
 
 
 if __name__ == "__main__":

@@ -185,6 +185,19 @@ async def test_it_waits_for_what_is_not_there() -> None:
         assert await running.exit_code() == 0
 
 
+async def test_waiting_is_no_sign_of_death(real: dict[str, str], fresh_kafka: str) -> None:
+    """Loops that have not begun do not count as stuck, so an outage at the start restarts nobody,
+    however long it lasts; once they run they do."""
+    async with program(PIXCRAWLER_STUCK="true") as waiting:
+        await soon_there(waiting.alive)
+        assert "start" in json.loads((await waiting.get("/readyz"))[1])["problems"]
+    await admin.apply_topics(fresh_kafka)
+    async with program(**real, PIXCRAWLER_STUCK="true") as running:
+        await soon_there(running.ready)
+        status, body = await running.get("/healthz")
+        assert (status, set(json.loads(body)["problems"])) == (503, {"stuck"})
+
+
 async def test_it_waits_for_the_schema(fresh_kafka: str, empty_database: str) -> None:
     """A database without tables is not there yet: a record is not blamed for what is missing."""
     await admin.apply_topics(fresh_kafka)

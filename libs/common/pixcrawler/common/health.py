@@ -40,14 +40,19 @@ class Health:
         """Add something that the program needs; `check` raises while it is not there."""
         self._ready[name] = check
 
+    def no_longer(self, name: str) -> None:
+        """Take back what `ready_if` added."""
+        del self._ready[name]
+
     def stuck(self) -> tuple[str, ...]:
         """The loops that did not advance lately; none: the program is alive."""
         return tuple(name for name, advanced in self._alive.items() if not advanced())
 
     async def missing(self) -> Mapping[str, str]:
         """What is not there, and why; nothing: the program is ready."""
-        results = await asyncio.gather(*(_failure(check) for check in self._ready.values()))
-        found = {name: why for name, why in zip(self._ready, results, strict=True) if why}
+        checks = dict(self._ready)  # as they are now: a start may end meanwhile
+        results = await asyncio.gather(*(_failure(check) for check in checks.values()))
+        found = {name: why for name, why in zip(checks, results, strict=True) if why}
         return MappingProxyType(found)
 
 

@@ -20,16 +20,16 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common import failpoints, logs
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.db.engine import connect
-from pixcrawler.common.errors import SettingsError
+from pixcrawler.common.errors import Retry, SettingsError
 from pixcrawler.common.health import Check, Health, HealthServer, database_check, schema_check
 from pixcrawler.common.limits import STOP_MARGIN_S, Limits
 from pixcrawler.common.publisher import Publisher
@@ -63,6 +63,16 @@ class Observed(Protocol):
     def alive(self) -> bool:
         """Whether it advanced lately."""
         ...
+
+
+@runtime_checkable
+class Early(Protocol):
+    """A runnable that needs neither broker nor database, and runs while they are waited for.
+
+    Such as the web server of a program that shows its health itself.
+    """
+
+    early: Literal[True]
 
 
 @runtime_checkable
@@ -171,7 +181,8 @@ def main(name: str, settings: type[S], build: Build[S], *, health_server: bool =
         settings: What it can be told.
         build: Wires its runnables.
         health_server: Serve `/healthz`, `/readyz` and `/metrics` on `http_host:http_port`; False
-            for a program that serves them itself, from `runtime.health`.
+            for a program that serves them itself, from `runtime.health`, by a runnable that is
+            `Early`.
     """
     try:
         told = load(settings)
@@ -194,13 +205,10 @@ async def _serve(runtime: Runtime, settings: S, build: Build[S], *, health_serve
     try:
         built = await build(settings, runtime)
         runnables = list(built) if isinstance(built, Sequence) else [built]
-        _watch(runtime, runnables)
+        _ready_with(runtime, runnables)
         if health_server:
             await server.start()
-        for name, check in _needs(runtime).items():
-            await _wait_for(name, check, stop)
-        log.info("running", action="start", worker=runtime.worker)
-        await _run(runnables, stop, settings.drain_s + STOP_MARGIN_S / 2)
+        await _run(runtime, runnables, stop, settings.drain_s + STOP_MARGIN_S / 2)
     except SettingsError:
         raise
     except Exception as error:
@@ -250,16 +258,38 @@ def _needs(runtime: Runtime) -> dict[str, Check]:
     return {"kafka": kafka, "database": schema_check(runtime.engine)}
 
 
-def _watch(runtime: Runtime, runnables: Sequence[Runnable]) -> None:
-    """Let health know of the parts and the runnables."""
+def _ready_with(runtime: Runtime, runnables: Sequence[Runnable]) -> None:
+    """Not ready before the start, nor without the parts, nor when a runnable says so."""
+    runtime.health.ready_if("start", _not_started)
     runtime.health.ready_if("kafka", runtime.publisher.check)
     runtime.health.ready_if("database", database_check(runtime.engine))
-    for number, runnable in enumerate(runnables):
-        name = getattr(runnable, "name", f"{type(runnable).__name__.lower()}-{number}")
-        if isinstance(runnable, Observed):
-            runtime.health.alive_if(name, runnable.alive)
+    for name, runnable in _named(runnables):
         if isinstance(runnable, Needy):
             runtime.health.ready_if(name, runnable.check)
+
+
+async def _not_started() -> None:
+    raise Retry("waits for Kafka and for the database with its tables")
+
+
+def _started(runtime: Runtime, runnables: Sequence[Runnable]) -> None:
+    """From now on it is alive as long as the runnables advance.
+
+    Not before: none of them advances while the program waits for what it needs, and whoever would
+    restart it for that would do so for as long as the outage lasts.
+    """
+    runtime.health.no_longer("start")
+    for name, runnable in _named(runnables):
+        if isinstance(runnable, Observed):
+            runtime.health.alive_if(name, runnable.alive)
+    log.info("running", action="start", worker=runtime.worker)
+
+
+def _named(runnables: Sequence[Runnable]) -> list[tuple[str, Runnable]]:
+    return [
+        (getattr(runnable, "name", f"{type(runnable).__name__.lower()}-{number}"), runnable)
+        for number, runnable in enumerate(runnables)
+    ]
 
 
 async def _wait_for(name: str, check: Check, stop: asyncio.Event) -> None:
@@ -278,28 +308,40 @@ async def _wait_for(name: str, check: Check, stop: asyncio.Event) -> None:
             return
 
 
-async def _run(runnables: Sequence[Runnable], stop: asyncio.Event, stop_within_s: float) -> None:
-    """Run all of them until one fails or `stop` is set; then stop all.
+async def _run(
+    runtime: Runtime, runnables: Sequence[Runnable], stop: asyncio.Event, stop_within_s: float
+) -> None:
+    """Run all, most once what they need is there, until one fails or `stop` is set; stop all.
 
     Raises:
         Exception: whatever the first to fail has raised.
     """
-    if stop.is_set():
-        return
-    tasks = [asyncio.create_task(runnable.run()) for runnable in runnables]
+    early = [runnable for runnable in runnables if isinstance(runnable, Early)]
+    tasks = [asyncio.create_task(runnable.run()) for runnable in early]
+    there = asyncio.create_task(_wait_for_all(_needs(runtime), stop))
     stopped = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([there, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        _raise_failures([there, *tasks])
+        if there.done() and not stop.is_set():
+            tasks += [asyncio.create_task(each.run()) for each in runnables if each not in early]
+            _started(runtime, runnables)
+            await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         asked = stop.is_set()
         _raise_failures(tasks)
-        await asyncio.gather(*(runnable.stop() for runnable in runnables))
-        await asyncio.wait(tasks, timeout=stop_within_s)
+        if tasks:
+            await asyncio.gather(*(runnable.stop() for runnable in runnables))
+            await asyncio.wait(tasks, timeout=stop_within_s)
         _raise_failures(tasks)
         if not asked:
             raise RuntimeError("a runnable ended by itself")
     finally:
-        stopped.cancel()
-        await _cancel(tasks)
+        await _cancel([there, stopped, *tasks])
+
+
+async def _wait_for_all(needs: Mapping[str, Check], stop: asyncio.Event) -> None:
+    for name, check in needs.items():
+        await _wait_for(name, check, stop)
 
 
 def _raise_failures(tasks: Sequence[asyncio.Task[None]]) -> None:

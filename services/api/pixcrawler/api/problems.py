@@ -24,9 +24,10 @@ MEDIA_TYPE = "application/problem+json"
 AWAY_S = 2
 """What `Retry-After` says while the database or the blob store is away, in seconds."""
 
-_TRANSIENT_SQLSTATES = ("08", "53", "57", "40001", "40P01", "55P03", "25P0")
-"""Connection, resources, operator intervention; serialisation, deadlock, lock timeout, and the
-limits of `db.roles` (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+_TRANSIENT_SQLSTATES = ("08", "53", "57", "40001", "40P01", "55P03", "25P0", "42P01")
+"""Connection, resources, operator intervention; serialisation, deadlock, lock timeout, the limits
+of `db.roles`, and a database whose tables are still being made
+(https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
 class Problem(Exception):

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Literal
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -29,6 +30,7 @@ class WebServer:
     """
 
     name = "web"
+    early: Literal[True] = True
 
     def __init__(self, app: ASGIApp, host: str, port: int, *, drain_s: float) -> None:
         self.port = port

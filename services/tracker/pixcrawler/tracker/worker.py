@@ -49,6 +49,7 @@ class Worker:
         Raises:
             RuntimeError: the app crashed, or its commits stand still: a new process may do better.
         """
+        self._looked_at = time.monotonic()  # it may have waited long for its start
         tracker = Tracker(self._settings, self._shown)
         app, commits = tracker.app, Commits(self._settings.tracker_stall_s)
         await app.start()
