@@ -1,7 +1,9 @@
 """The outbox: what is committed is published, in order; what is rolled back never is."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
@@ -83,8 +85,11 @@ async def test_order_is_kept_within_a_key(bench: Bench, engine: AsyncEngine) -> 
     facts = [fact(bench, index, attempt) for attempt in range(200) for index in range(3)]
     async with engine.begin() as connection:
         await outbox.add_all(connection, facts, source="/x", traceparent=TRACE)
-    await Relay(engine, bench.publisher).relay_all()
-    assert metrics.OUTBOX_PENDING._value.get() == 0
+    times = itertools.count(step=60)
+    relay = Relay(engine, bench.publisher, clock=lambda: float(next(times)))
+    await relay.relay_all()
+    await relay.measure()
+    assert (metrics.OUTBOX_PENDING._value.get(), metrics.OUTBOX_AGE._value.get()) == (0, 0)
     records = await bench.records(bench.topic, 600)
     for index in range(3):
         key = bench.chunk(index).encode()
@@ -144,6 +149,19 @@ async def test_without_kafka_rows_wait(bench: Bench, engine: AsyncEngine) -> Non
     with pytest.raises(Retry):
         await Relay(engine, Publisher("127.0.0.1:9", source="/x")).relay_once()
     assert await unsent(engine) == 1
+
+
+async def test_what_waits_shows_also_while_nothing_leaves(
+    bench: Bench, engine: AsyncEngine
+) -> None:
+    """Without a broker the gauges say how many events wait, and since when."""
+    async with engine.begin() as connection:
+        await outbox.add(connection, fact(bench, 1), source="/x", traceparent=TRACE)
+        await connection.execute(update(table).values(created_at=func.now() - timedelta(minutes=7)))
+    with pytest.raises(Retry):
+        await Relay(engine, Publisher("127.0.0.1:9", source="/x")).relay_all()
+    assert metrics.OUTBOX_PENDING._value.get() == 1
+    assert 420 <= metrics.OUTBOX_AGE._value.get() < 480
 
 
 async def test_old_rows_are_deleted(bench: Bench, engine: AsyncEngine) -> None:

@@ -5,7 +5,9 @@ import logging
 import subprocess
 import sys
 
-from pixcrawler.common.logs import Seldom
+import pytest
+
+from pixcrawler.common.logs import Seldom, masked
 
 SCRIPT = """
 import asyncio, logging, sys
@@ -78,3 +80,51 @@ def test_a_library_says_the_same_thing_seldom() -> None:
     now = 10.0
     assert written("aiokafka.conn", "no node %s", 4) == "no node 4 (2 more like this were left out)"
     assert written("aiokafka.conn", "no node %s", 5) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET http://ann:s3cret@host/a.jpg failed", "GET http://***@host/a.jpg failed"),
+        ("postgresql+asyncpg://p:a%40b@db:5432/x", "postgresql+asyncpg://***@db:5432/x"),
+        ("'https://token@host/'", "'https://***@host/'"),
+        ("https://host/@ann/a.jpg?a=b@c", "https://host/@ann/a.jpg?a=b@c"),
+        ("mail ann@example.org about https://host/x", "mail ann@example.org about https://host/x"),
+        ("/c/x.zip?se=2026&sig=aB%2B3%3D&sp=r", "/c/x.zip?se=2026&sig=***&sp=r"),
+        ("/v1/files/a?expires=9&signature=0f0f HTTP", "/v1/files/a?expires=9&signature=*** HTTP"),
+        ("AccountName=a;AccountKey=Eby8vd==;Blob", "AccountName=a;AccountKey=***;Blob"),
+        (f"key pxc_{'a' * 12}_{'b' * 48} of ann", f"key pxc_{'a' * 12}_*** of ann"),
+        ('"whsec_bm90IG1pbmU="', '"whsec_***"'),
+        ("design=blue signs 3 signatures", "design=blue signs 3 signatures"),
+    ],
+)
+def test_secrets_are_left_out(text: str, shown: str) -> None:
+    """Credentials in addresses, signatures and keys; nothing else."""
+    assert masked(text) == shown
+
+
+def test_no_line_has_a_secret() -> None:
+    """Of whoever logs it, as a message, an argument, a field or in a traceback; JSON stays JSON."""
+    script = """
+import logging, sys
+from pixcrawler.common import logs
+
+logs.configure("api", "here-1", style=sys.argv[1])
+url = "http://ann:s3cret@host/x?sig=s3cret"
+logs.get("ours").info("got " + url, url=url, urls=[url])
+logging.getLogger("theirs").warning("no answer from %s", url)
+try:
+    raise ValueError(url)
+except ValueError:
+    logs.get("ours").exception("failed")
+"""
+    for style in ("json", "text"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, style], capture_output=True, text=True, check=True
+        )
+        assert "s3cret" not in done.stderr
+        assert done.stderr.count("http://***@host/x?sig=***") >= 5
+        if style == "json":
+            assert [json.loads(line)["level"] for line in done.stderr.splitlines()] == [
+                "info", "warning", "error",
+            ]  # fmt: skip

@@ -10,6 +10,9 @@ DOCUMENTED = {
     "pixcrawler_chunk_duration_seconds": ("stage",),
     "pixcrawler_chunks_pending": ("priority",),
     "pixcrawler_chunks_active": (),
+    "pixcrawler_chunks_max": (),
+    "pixcrawler_host_connections": ("state",),
+    "pixcrawler_request_seconds": ("method", "status"),
     "pixcrawler_images_total": ("outcome",),
     "pixcrawler_fetch_seconds": (),
     "pixcrawler_fetch_bytes_total": (),
@@ -19,9 +22,12 @@ DOCUMENTED = {
     "pixcrawler_dlq_total": ("stage", "reason"),
     "pixcrawler_rebalances_total": ("stage",),
     "pixcrawler_outbox_pending": (),
+    "pixcrawler_outbox_oldest_seconds": (),
     "pixcrawler_source_requests_total": ("source", "status"),
     "pixcrawler_breaker_open": ("name",),
     "pixcrawler_webhooks_total": ("status",),
+    "pixcrawler_disk_free_bytes": ("folder",),
+    "pixcrawler_disk_size_bytes": ("folder",),
 }
 
 

@@ -5,20 +5,38 @@ is on every line that is logged inside it, also by libraries.
 """
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
 from structlog.typing import Processor
 
-_QUIET = ("aiokafka", "azure", "aiohttp.access", "asyncio", "httpx")
+_QUIET = ("aiokafka", "azure", "aiohttp.access", "asyncio", "httpx", "urllib3")
 """Libraries that tell at `info` what only they care about."""
 
-_CHATTY, _CHATTY_EVERY_S = "aiokafka", 10.0
-"""While the broker is away its client says so a hundred times a second, several ways."""
+_CHATTY, _CHATTY_EVERY_S = ("aiokafka", "opentelemetry"), 10.0
+"""While the broker is away its client says so a hundred times a second, several ways; a collector
+of spans that is away is told of with every batch."""
+
+_SECRETS: Final = (
+    (re.compile(r"""(?<=://)[^\s/?#"'<>@\\]+@"""), "***@"),
+    (
+        re.compile(
+            r"""\b(sig|signature|AccountKey|SharedAccessSignature|password)"""
+            r"""(=|%3D)[^\s&;,"'<>\\]+""",
+            re.IGNORECASE,
+        ),
+        r"\1\2***",
+    ),
+    (re.compile(r"\b(pxc_[0-9a-f]{12}|whsec)_[0-9A-Za-z+/=]+"), r"\1_***"),
+)
+"""What is left out of every line, and what stands there instead. `postgresql://user:password@host`,
+`https://user:password@host`; signed links, Azure's and ours; connection strings; keys of the API,
+of which the id stays; secrets of webhooks."""
 
 _UNBOUND = {"task_id": "", "chunk": "", "job": "", "trace_id": ""}
 """What a stage binds while it works (its `phase` is its name); machines find it on every line."""
@@ -43,7 +61,7 @@ def configure(
         )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Masking(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -51,7 +69,8 @@ def configure(
             ],
         )
     )
-    handler.addFilter(Seldom(_CHATTY, _CHATTY_EVERY_S))
+    for name in _CHATTY:
+        handler.addFilter(Seldom(name, _CHATTY_EVERY_S))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -78,6 +97,23 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
 def bound(**fields: object) -> AbstractContextManager[None]:
     """Fields on every line that is logged inside the context (also in tasks started there)."""
     return structlog.contextvars.bound_contextvars(**fields)
+
+
+def masked(text: str) -> str:
+    """The text without what opens something: credentials in addresses, signatures, keys.
+
+    Nothing of ours logs a secret; but errors quote what they failed at, and the URLs that people
+    hand in are theirs to choose.
+    """
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+class _Masking(structlog.stdlib.ProcessorFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, tracebacks included, without secrets."""
+        return masked(super().format(record))
 
 
 class Seldom(logging.Filter):

@@ -101,9 +101,11 @@ class Relay:
 
     async def relay_all(self) -> None:
         """Publish batch after batch until nothing is left."""
+        await self.measure()  # first: when nothing can be published it has to show
         while await self.relay_once() == BATCH and not self._stopping:
             beat()
-        await self._housekeeping()
+            await self.measure()
+        await self._prune_now_and_then()
 
     async def relay_once(self) -> int:
         """Publish one batch and mark it sent, in one transaction.
@@ -153,13 +155,21 @@ class Relay:
         except TimeoutError as error:
             raise Retry(f"Kafka took more than {PUBLISH_S:g} s", error="kafka") from error
 
-    async def _housekeeping(self) -> None:
+    async def measure(self) -> None:
+        """The gauges of what waits, at most every few seconds."""
         now = self._clock()
-        if now - self._counted_at >= _COUNT_EVERY_S:
-            self._counted_at = now
-            async with self._engine.connect() as connection:
-                pending = select(func.count()).select_from(outbox).where(~outbox.c.sent)
-                metrics.OUTBOX_PENDING.set(await connection.scalar(pending) or 0)
+        if now - self._counted_at < _COUNT_EVERY_S:
+            return
+        self._counted_at = now
+        age = func.extract("epoch", func.clock_timestamp() - func.min(outbox.c.created_at))
+        async with self._engine.connect() as connection:
+            waiting = select(func.count(), age).where(~outbox.c.sent)
+            number, age_s = (await connection.execute(waiting)).one()
+        metrics.OUTBOX_PENDING.set(number)
+        metrics.OUTBOX_AGE.set(max(0.0, float(age_s or 0.0)))
+
+    async def _prune_now_and_then(self) -> None:
+        now = self._clock()
         if now - self._pruned_at >= _PRUNE_EVERY_S:
             self._pruned_at = now
             await self.prune()

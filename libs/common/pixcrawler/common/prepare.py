@@ -28,7 +28,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from pixcrawler.common import admin, keys
+from pixcrawler.common import admin, keys, logs
 from pixcrawler.common.db.engine import connect
 from pixcrawler.common.db.migrate import current, older_revisions, upgrade
 from pixcrawler.common.db.roles import ensure_roles
@@ -159,11 +159,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print(asyncio.run(run(told.what, getattr(told, "owner", ""))))  # noqa: T201
     except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(logs.masked(str(error)), file=sys.stderr)  # noqa: T201
         return 2
     except (*AWAY, ValueError) as error:
         reason = (str(getattr(error, "orig", error)) or repr(error)).splitlines()[0]
-        print(f"cannot prepare {told.what}: {reason}", file=sys.stderr)  # noqa: T201
+        print(logs.masked(f"cannot prepare {told.what}: {reason}"), file=sys.stderr)  # noqa: T201
         return 1
     return 0
 

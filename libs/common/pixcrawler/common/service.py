@@ -19,14 +19,16 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pixcrawler.common import failpoints, logs
+from pixcrawler.common import failpoints, logs, metrics, telemetry
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.db.engine import connect
 from pixcrawler.common.errors import Retry, SettingsError
@@ -42,6 +44,8 @@ log = logs.get(__name__)
 EXIT_FAILED, EXIT_USAGE = 1, 2
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 _CANCEL_S = 1.0
+_CLOSE_S = 2.0
+"""What a collector of spans has for the last of them."""
 
 
 class Runnable(Protocol):
@@ -190,9 +194,12 @@ def main(name: str, settings: type[S], build: Build[S], *, health_server: bool =
         if told.failpoints is not None:
             failpoints.enable(name, told.failpoints)
         logs.configure(name, runtime.worker, level=told.log_level, style=told.log_format)
+        if told.otel_exporter_otlp_endpoint:
+            telemetry.export(name, runtime.worker)
         code = asyncio.run(_serve(runtime, told, build, health_server=health_server))
+        telemetry.close(_CLOSE_S)
     except SettingsError as error:
-        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"{name}: {logs.masked(str(error))}", file=sys.stderr)  # noqa: T201
         code = EXIT_USAGE
     sys.exit(code)
 
@@ -204,6 +211,7 @@ async def _serve(runtime: Runtime, settings: S, build: Build[S], *, health_serve
     pulse = asyncio.create_task(runtime.watchdog.run())
     try:
         built = await build(settings, runtime)
+        _watch_disks(settings)
         runnables = list(built) if isinstance(built, Sequence) else [built]
         _ready_with(runtime, runnables)
         if health_server:
@@ -247,6 +255,14 @@ def _end_at_once(after_s: float) -> None:
     # Not through logging: a lock in there may be held by whatever hangs.
     print(f"not done {after_s:g} s after it was told to stop: ending", file=sys.stderr, flush=True)  # noqa: T201
     os._exit(0)
+
+
+def _watch_disks(settings: ServiceSettings) -> None:
+    """Where every program may write; folders of its own are its composition root's to tell."""
+    metrics.watch_disk("temporary", Path(tempfile.gettempdir()))
+    scheme, _, folder = settings.effective_blob_url.partition("://")
+    if scheme == "file":
+        metrics.watch_disk("blobs", Path(folder))
 
 
 def _needs(runtime: Runtime) -> dict[str, Check]:
@@ -319,7 +335,7 @@ async def _run(
     early = [runnable for runnable in runnables if isinstance(runnable, Early)]
     tasks = [asyncio.create_task(runnable.run()) for runnable in early]
     there = asyncio.create_task(_wait_for_all(_needs(runtime), stop))
-    stopped = asyncio.create_task(stop.wait())
+    stopped = asyncio.create_task(_asked(stop))
     try:
         await asyncio.wait([there, *tasks], return_when=asyncio.FIRST_COMPLETED)
         _raise_failures([there, *tasks])
@@ -339,7 +355,12 @@ async def _run(
         await _cancel([there, stopped, *tasks])
 
 
+async def _asked(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
 async def _wait_for_all(needs: Mapping[str, Check], stop: asyncio.Event) -> None:
+    """Until everything is there, or the program is told to stop."""
     for name, check in needs.items():
         await _wait_for(name, check, stop)
 

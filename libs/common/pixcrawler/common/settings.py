@@ -152,6 +152,11 @@ class ServiceSettings(KafkaAccess, DatabaseAccess):
     drain_s: float = Field(default=DRAIN_S, ge=0)
     """Seconds that SIGTERM leaves for work in hand. Whoever sends SIGKILL must wait 8 s longer (by
     default 30 s are enough): the process ends by itself before."""
+    otel_exporter_otlp_endpoint: str = Field(
+        default="", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", repr=False
+    )
+    """Where spans are collected, such as `http://localhost:4318`: OTLP over HTTP; nowhere if empty.
+    The exporter reads its other variables itself (`OTEL_EXPORTER_OTLP_HEADERS`, ...)."""
     failpoints: Path | None = None
     """For tests: a folder in which points of death are armed (`pixcrawler.common.failpoints`)."""
 

@@ -79,6 +79,8 @@ FETCH_BYTES = 8 * 1024 * 1024
 CAREFUL_S = 0.05
 """How long each partition is waited for while one record is looked for."""
 UNREADABLE = "the names of its headers are not UTF-8, so this client cannot read it"
+_UNRECORDED = frozenset({topics.CHUNK_PROGRESS})
+"""Topics of which no spans are recorded: once a second for each chunk tells nothing of its way."""
 JOIN_BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -173,6 +175,7 @@ class Stage:
         consumer = await self._join()
         if consumer is None:
             return
+        metrics.IN_FLIGHT.labels(self.name).set(0)  # so that a stage that never worked is seen idle
         asides = [
             asyncio.create_task(self._watch_jobs()),
             asyncio.create_task(self._watch_backlog(consumer)),
@@ -390,28 +393,43 @@ class Stage:
 
     async def _work(self, work: Work) -> None:
         """From the event to the acknowledged answer. Raises only what ends the process."""
-        trace = telemetry.continued(events.header(work.first.raw.headers, "traceparent"))
-        with logs.bound(**self._log_fields(work), trace_id=trace.trace_id):
-            context = self._context(work, str(trace))
+        span = self._span(work)
+        with logs.bound(**self._log_fields(work), trace_id=span.trace.trace_id):
+            context = self._context(work, str(span.trace))
+            status, why = "interrupted", ""
             try:
-                facts, status = await self._handle(work, context), "completed"
-            except Stopped as stopped:
-                facts, status = (), "cancelled"
-                log.info("not wanted any more", action="stop", reason=str(stopped))
-            except GiveUp as error:
-                facts, status = (failure(self.name, work, error),), "failed"
-                log.warning("gave up", action="give-up", error=error.error, reason=str(error))
-            except Poison as poison:
-                facts, status = (), "dead"
-                await self._bury(work, poison)
-            work.open = False
-            try:
-                await self._answer(work, context, facts)
-            except TOO_LARGE as error:
-                status = await self._answer_less(work, context, error)
-            if status != "dead":
-                self._dead_letters.good()
-            self._count(work, status)
+                status, why = await self._through(work, context)
+            finally:
+                self._tell(work, span, status, why)
+
+    async def _through(self, work: Work, context: WorkContext) -> tuple[str, str]:
+        """Handle it and answer.
+
+        Returns:
+            What became of it, and why if that is not what was wished for.
+        """
+        why = ""
+        try:
+            facts, status = await self._handle(work, context), "completed"
+        except Stopped as stopped:
+            facts, status = (), "cancelled"
+            log.info("not wanted any more", action="stop", reason=str(stopped))
+        except GiveUp as error:
+            facts, status, why = (failure(self.name, work, error),), "failed", error.error
+            log.warning("gave up", action="give-up", error=error.error, reason=str(error))
+        except Poison as poison:
+            facts, status, why = (), "dead", type(poison.__cause__ or poison).__name__
+            await self._bury(work, poison)
+        work.open = False
+        try:
+            await self._answer(work, context, facts)
+        except TOO_LARGE as error:
+            status = await self._answer_less(work, context, error)
+            why = "too_large"
+        if status != "dead":
+            self._dead_letters.good()
+        self._count(work, status)
+        return status, why
 
     async def _handle(self, work: Work, context: WorkContext) -> Sequence[Event]:
         """What the handler answers.
@@ -737,6 +755,27 @@ class Stage:
             watchdog=self.watchdog,
             clock=self.clock,
         )
+
+    def _span(self, work: Work) -> telemetry.Span:
+        about = {"job": work.job_id, "chunk": work.chunk_id}
+        return telemetry.begin(
+            f"{self.name} {work.first.raw.topic}",
+            events.header(work.first.raw.headers, "traceparent"),
+            "consumer",
+            stage=self.name,
+            partition=work.first.raw.partition,
+            offset=work.first.raw.offset,
+            **{name: value for name, value in about.items() if value},
+        )
+
+    def _tell(self, work: Work, span: telemetry.Span, status: str, why: str) -> None:
+        """Of the end of a piece of work; a line that everybody sees only where a chunk is done."""
+        if work.first.raw.topic in _UNRECORDED:
+            return
+        span.end(why, status=status, attempt=work.attempt)
+        write = log.info if work.chunk_id and not self._endless else log.debug
+        took_s = round(self.clock() - work.started_at, 3)
+        write("done", action="work", topic=work.first.raw.topic, status=status, s=took_s)
 
     def _log_fields(self, work: Work) -> dict[str, str]:
         chunk = work.chunk_id

@@ -10,7 +10,7 @@ from pixcrawler.api.parts import make_parts
 from pixcrawler.api.server import WebServer
 from pixcrawler.api.settings import Settings
 from pixcrawler.api.tombstones import tombstones
-from pixcrawler.common import service
+from pixcrawler.common import metrics, service
 from pixcrawler.common.events import JobFinished
 from pixcrawler.common.outbox import Relay
 from pixcrawler.common.service import Runnable, Runtime
@@ -22,6 +22,7 @@ OPEN_FILES = 65_536
 
 async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
     """The web server, live progress, the relay of events, webhooks, the end of tombstones."""
+    metrics.watch_disk("uploads", settings.api_upload_dir)
     relay = Relay(runtime.engine, runtime.publisher)
     feed = Feed(settings.kafka, client_id=f"api-{runtime.worker}")
     parts = make_parts(

@@ -84,12 +84,15 @@ class Jobs:
             Problem: 409, the key was used with another request; 422, too many images.
         """
         job_id, once = ids.new_job_id(), Once(caller.owner, key, _digest(asked))
+        span = telemetry.first_of(job_id, caller.traceparent, "POST /v1/jobs")
+        trace = str(span.trace)
         async with transaction(self._engine, "create") as connection:
             await quotas.lock(connection, caller.owner, caller.quotas)
             # Before the list is looked for, which may have been deleted since.
             if said := await once.said(connection):
                 return await _again(connection, caller.owner, said)
-            row = self._row(job_id, caller, asked, await _number(connection, caller.owner, asked))
+            images = await _number(connection, caller.owner, asked)
+            row = self._row(job_id, caller, asked, images, trace)
             made = await store.insert_job(
                 connection, {**row, "idempotency_key": key, "request_sha256": once.digest}
             )
@@ -98,13 +101,13 @@ class Jobs:
                     return await _again(connection, caller.owner, said)
                 raise Problem(503, "The job of this key is just being removed; try again.")
             await quotas.check_jobs(connection, caller.owner, caller.quotas)
-            images = int(str(row["max_images"]))
             await quotas.check_images(connection, caller.owner, caller.quotas, images)
             if asked.start:
                 await store.add_round(connection, job_id, 1, "start")
-                await self._tell(connection, caller.traceparent, _created(job_id, 1, "start"))
+                await self._tell(connection, trace, _created(job_id, 1, "start"))
             answer = await _shown(connection, caller.owner, job_id)
             await once.keep(connection, answer.content, job_id=job_id)
+        span.end(images=images)
         self._hint()
         return answer
 
@@ -260,7 +263,9 @@ class Jobs:
             await self._tell(connection, job.traceparent, JobCancelled(job_id=job_id, deleted=True))
         self._hint()
 
-    def _row(self, job_id: str, caller: Caller, asked: NewJob, images: int) -> dict[str, object]:
+    def _row(
+        self, job_id: str, caller: Caller, asked: NewJob, images: int, traceparent: str
+    ) -> dict[str, object]:
         self._limit(images)
         return {
             "job_id": job_id,
@@ -276,7 +281,7 @@ class Jobs:
             "priority": asked.priority,
             "options": asked.options.options().model_dump(mode="json"),
             "webhook_url": self._reachable(asked.webhook_url),
-            "traceparent": caller.traceparent,
+            "traceparent": traceparent,
         }
 
     def _limit(self, images: int) -> None:
@@ -338,7 +343,7 @@ class Jobs:
         It belongs to the job's trace, whatever trace this request belongs to: the line, which has
         the request's id, leads from the one to the other.
         """
-        trace = telemetry.trace_of(event.job_id, traceparent)
+        trace = telemetry.sending(event.topic, event.job_id, traceparent)
         await outbox.add(connection, event, source=self._source, traceparent=str(trace))
         log.info(
             "told",

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixcrawler.api.problems import Problem, respond, unexpected
-from pixcrawler.common import logs, telemetry
+from pixcrawler.common import logs, metrics, telemetry
 
 log = logs.get(__name__)
 
@@ -20,6 +20,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = ("/healthz", "/readyz", "/metrics")
 """Paths that are asked every few seconds: their lines are for debugging."""
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 _ASKED_WITH = (
     "Authorization",
     "Content-Type",
@@ -94,15 +95,25 @@ class RequestLog:
                     raise  # the connection breaks off, so nobody takes the rest for the whole
                 await respond(scope["path"], unexpected(error))(scope, receive, answer)
             finally:
-                write = log.debug if scope["path"] in _QUIET else log.info
+                took_s = time.monotonic() - began
+                quiet = scope["path"] in _QUIET
+                if not quiet:
+                    metrics.REQUESTS.labels(_method(scope), str(status)).observe(took_s)
+                write = log.debug if quiet else log.info
                 write(
                     "request",
                     action="request",
                     method=scope["method"],
                     path=scope["path"],
                     status=status,
-                    ms=round((time.monotonic() - began) * 1000, 1),
+                    ms=round(took_s * 1000, 1),
                 )
+
+
+def _method(scope: Scope) -> str:
+    """What counts as one: a client may call its method anything, and each would be a series."""
+    method = str(scope["method"])
+    return method if method in _METHODS else "other"
 
 
 class BodyLimit:

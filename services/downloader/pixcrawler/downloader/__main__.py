@@ -3,7 +3,7 @@
 import gc
 from functools import partial
 
-from pixcrawler.common import service
+from pixcrawler.common import metrics, service
 from pixcrawler.common.events import ChunkPlanned
 from pixcrawler.common.service import Runnable, Runtime
 from pixcrawler.common.stage import Route
@@ -19,6 +19,7 @@ def main() -> None:
 
 async def build(settings: Settings, runtime: Runtime) -> Runnable:
     """Wire the consumer loop; its tools are put away when it has ended."""
+    metrics.watch_disk("spool", settings.spool_dir)
     tools = Tools(settings, runtime.engine, runtime.blobs, runtime.worker)
     handler = partial(
         handle_chunk_planned,

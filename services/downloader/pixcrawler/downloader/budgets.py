@@ -22,7 +22,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -182,6 +182,13 @@ class Budgets(Generic[C]):
             yield connection
         finally:
             await self._release(host, connection)
+
+    def total(self, state: Literal["leased", "used", "waiting"]) -> int:
+        """Over all hosts: tokens leased, of them handed out; tasks that wait for one."""
+        hosts = self._hosts.values()
+        if state == "leased":
+            return sum(host.held for host in hosts)
+        return sum(host.used if state == "used" else len(host.waiting) for host in hosts)
 
     async def _acquire(self, name: str) -> Host[C]:
         if self._keeper is None:

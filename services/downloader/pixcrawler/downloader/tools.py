@@ -1,10 +1,12 @@
 """Everything that the handler works with, made from the settings, and put away at the end."""
 
 from functools import partial
+from typing import Final, Literal
 
 import aiohttp
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pixcrawler.common import metrics
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.guard import Guard
 from pixcrawler.common.jobs import Job, ListedUrls, StoredList, listed_urls, stored_list
@@ -20,6 +22,8 @@ from pixcrawler.downloader.sources.openverse import Openverse
 from pixcrawler.downloader.sources.urls import UploadedList, UrlList
 from pixcrawler.downloader.sources.web import Asker
 from pixcrawler.downloader.spool import Spooler
+
+_STATES: Final[tuple[Literal["leased", "used", "waiting"], ...]] = ("leased", "used", "waiting")
 
 
 class Tools:
@@ -44,6 +48,8 @@ class Tools:
         terms = Terms(per_host=settings.fetch_per_host, hosts=dict(settings.fetch_host_limits))
         rests = breakers.Terms(settings.breaker_failures, settings.breaker_recovery_s)
         self.budgets = Budgets(engine, worker, terms, self._connections.make)
+        for state in _STATES:
+            metrics.HOST_CONNECTIONS.labels(state).set_function(partial(self.budgets.total, state))
         self.fetcher = Fetcher(
             self.budgets,
             guard,

@@ -16,8 +16,7 @@ from pixcrawler.common.chunks import result_of
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import ChunkPlanned
-from pixcrawler.common.ids import parse_chunk_id
-from pixcrawler.common.telemetry import trace_of
+from pixcrawler.common.telemetry import sending
 from pixcrawler.planner import rounds, slots
 from pixcrawler.planner.slots import Admitted, Waiting
 from pixcrawler.planner.tools import Tools
@@ -104,12 +103,9 @@ async def _admit(tools: Tools, head: Waiting) -> Try:
 async def _say(connection: AsyncConnection, tools: Tools, admitted: Admitted) -> None:
     """The event of an admission, in its transaction."""
     chunk_id, attempt, slices, traceparent = admitted
-    await outbox.add(
-        connection,
-        ChunkPlanned(chunk_id=chunk_id, attempt=attempt, slices=slices),
-        source=tools.source,
-        traceparent=str(trace_of(parse_chunk_id(chunk_id).job_id, traceparent)),
-    )
+    event = ChunkPlanned(chunk_id=chunk_id, attempt=attempt, slices=slices)
+    trace = sending(event.topic, event.job_id, traceparent, chunk=chunk_id)
+    await outbox.add(connection, event, source=tools.source, traceparent=str(trace))
 
 
 async def take_back(tools: Tools, chunk_id: str, attempt: int) -> bool:

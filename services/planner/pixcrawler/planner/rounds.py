@@ -20,7 +20,7 @@ from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.documents import ChunkResult
 from pixcrawler.common.events import JobFacts, JobPlanned
-from pixcrawler.common.telemetry import trace_of
+from pixcrawler.common.telemetry import sending
 from pixcrawler.planner import endings, facts, plan, refill, store
 from pixcrawler.planner.facts import Reason
 from pixcrawler.planner.plan import Cursor
@@ -322,9 +322,6 @@ async def say_again(
     traceparent: str | None,
 ) -> None:
     """Publish the facts of a job, in the transaction that read or wrote them."""
-    await outbox.add(
-        connection,
-        JobPlanned(job_id=job_id, **told.model_dump()),
-        source=tools.source,
-        traceparent=str(trace_of(job_id, traceparent)),
-    )
+    event = JobPlanned(job_id=job_id, **told.model_dump())
+    trace = sending(event.topic, job_id, traceparent)
+    await outbox.add(connection, event, source=tools.source, traceparent=str(trace))

@@ -8,7 +8,7 @@ from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import JobCancelled
 from pixcrawler.common.ids import parse_chunk_id
 from pixcrawler.common.periodic import beat
-from pixcrawler.common.telemetry import trace_of
+from pixcrawler.common.telemetry import sending
 from pixcrawler.planner import admission, endings, rounds, slots, store
 from pixcrawler.planner.signs import Signs
 from pixcrawler.planner.slots import Processing
@@ -64,6 +64,7 @@ async def measure(tools: Tools) -> None:
     for priority in range(11):
         metrics.CHUNKS_PENDING.labels(priority=str(priority)).set(waiting.get(priority, 0))
     metrics.CHUNKS_ACTIVE.set(active)
+    metrics.CHUNKS_MAX.set(tools.policy.capacity)
 
 
 async def review(tools: Tools) -> None:
@@ -81,12 +82,9 @@ async def repeat(tools: Tools) -> None:
         for job_id, told, traceparent in await store.unshown(connection):
             await rounds.say_again(connection, tools, job_id, told, traceparent)
         for job_id, traceparent in await store.deleted_but_shown(connection):
-            await outbox.add(
-                connection,
-                JobCancelled(job_id=job_id, deleted=True),
-                source=tools.source,
-                traceparent=str(trace_of(job_id, traceparent)),
-            )
+            event = JobCancelled(job_id=job_id, deleted=True)
+            trace = sending(event.topic, job_id, traceparent)
+            await outbox.add(connection, event, source=tools.source, traceparent=str(trace))
     tools.published()
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.events import JobProgress
 from pixcrawler.common.periodic import beat
-from pixcrawler.common.telemetry import trace_of
+from pixcrawler.common.telemetry import sending
 from pixcrawler.tracker import progress, store
 from pixcrawler.tracker.progress import JobState
 
@@ -69,7 +69,8 @@ class Shown:
             await store.erase(self._engine, sorted(gone))
         for shown in batch:
             if shown.job_id in result.written:
-                trace = trace_of(shown.job_id, result.traceparents.get(shown.job_id))
+                first = result.traceparents.get(shown.job_id)
+                trace = sending(shown.topic, shown.job_id, first)
                 await self._tell(shown.job_id, shown, str(trace))
         for job_id in sorted(gone):
             await self._tell(job_id, None, "")

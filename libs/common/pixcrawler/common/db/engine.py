@@ -30,6 +30,7 @@ def connect(url: str, *, pool_size: int = 5, application: str = "pixcrawler") ->
         max_overflow=0,
         pool_timeout=30,
         pool_pre_ping=True,
+        hide_parameters=True,  # errors are logged, and a parameter may be a secret
         connect_args={
             "timeout": 10,
             "command_timeout": 30,

@@ -86,7 +86,8 @@ crawl_jobs = Table(
     Column("round", Integer, nullable=False, server_default="0"),  # 0: not started
     Column("idempotency_key", Text),
     Column("request_sha256", LargeBinary),  # of the request's body, to tell a repeat from a clash
-    Column("traceparent", Text),  # of the request that made it; null: the trace is the job's id
+    # Its first span, below the request's that made it; null: the trace is called like the job.
+    Column("traceparent", Text),
     _now("created_at"),
     Column("started_at", DateTime(timezone=True)),
     Column("cancelled_at", DateTime(timezone=True)),
