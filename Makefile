@@ -9,7 +9,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint unit test browser demo up manifests bench load chaos
+.PHONY: help setup lock lint unit test browser prometheus demo up manifests bench load chaos
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,16 +61,24 @@ chaos: $(READY) ## jobs under kills, outages and replays for a night, held again
 unit: $(READY) ## the unit tests alone, in seconds
 	@$(PYTEST) -q -n 2 tests/unit
 
-# Root on Debian can install one; anyone else is told, and the tests that need it are skipped.
-browser: ## a Chromium for the browser tests, unless there is one
-	@command -v chromium chromium-browser google-chrome-stable google-chrome chrome >/dev/null && exit 0; \
+# Root on Debian can install them; anyone else is told, and the tests that need them are skipped.
+# $(call debian,programs of which one is enough,the package,what it is,whose tests)
+define debian
+	@command -v $(1) >/dev/null && exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-	  echo "no Chromium here: the browser tests are skipped (Debian: apt-get install chromium)" >&2; exit 0; fi; \
-	echo "installing Chromium for the browser tests (once; a minute)" >&2; \
+	  echo "no $(3) here: the tests of $(4) are skipped (Debian: apt-get install $(2))" >&2; exit 0; fi; \
+	echo "installing $(3) for the tests of $(4) (once; a minute)" >&2; \
 	log=$$(mktemp); { apt-get update && DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -y --no-install-recommends chromium; } >$$log 2>&1 || tail -5 $$log >&2; rm -f $$log
+	  apt-get install -y --no-install-recommends $(2); } >$$log 2>&1 || tail -5 $$log >&2; rm -f $$log
+endef
 
-test: lint browser ## everything: lint, unit, integration, e2e, browser
+browser: ## a Chromium for the browser tests, unless there is one
+	$(call debian,chromium chromium-browser google-chrome-stable google-chrome chrome,chromium,Chromium,the page)
+
+prometheus: ## a Prometheus for the tests of rules and of the dashboard, unless there is one
+	$(call debian,promtool,prometheus,Prometheus,rules and the dashboard)
+
+test: lint browser prometheus ## everything: lint, unit, integration, e2e, browser
 	@$(PYTEST) -q -n $(JOBS) tests || { \
 	  echo "what failed beside others runs once more, alone: on noisy cores a deadline may pass"; \
 	  $(PYTEST) -q --last-failed --last-failed-no-failures none tests; }

@@ -1,4 +1,4 @@
-"""The manifests that follow from code: topics, users, scaling, rules.
+"""The files that follow from code: topics, users, scaling, rules, the dashboard.
 
 `python -m deploy generate` writes them; a test fails when one is out of date.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from deploy import rights, scaling
+from deploy import dashboard, rights, scaling
 from pixcrawler.common import topics
 from pixcrawler.common.admin import configs_of
 
@@ -25,10 +25,25 @@ HEAD = "# Made by `python -m deploy generate` from {source}: change that.\n"
 Document = Mapping[str, Any]
 
 
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as they are."""
+
+
+def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _represent)
+
+
 def files() -> dict[Path, str]:
     """Every generated file as it has to be."""
     rules = yaml.safe_load((ROOT / "prometheus" / "rules.yml").read_text("utf-8"))
+    board = dashboard.made()
     return {
+        ROOT / "grafana" / "dashboards" / "pixcrawler.json": board,
+        BASE / "monitoring" / "dashboard.yaml": _text("deploy/panels.py", [_board(board)]),
         BASE / "kafka" / "topics.yaml": _text(
             "pixcrawler.common.topics", map(_topic, topics.registry())
         ),
@@ -66,9 +81,19 @@ def outdated() -> list[str]:
 
 
 def _text(source: str, documents: Iterable[Document]) -> str:
-    return HEAD.format(source=source) + yaml.safe_dump_all(
-        documents, sort_keys=False, width=100, explicit_start=True
+    return HEAD.format(source=source) + yaml.dump_all(
+        documents, Dumper=_Dumper, sort_keys=False, width=100, explicit_start=True
     )
+
+
+def _board(board: str) -> Document:
+    """As the sidecar of Grafana's chart finds dashboards."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "grafana-dashboard", "labels": {"grafana_dashboard": "1"}},
+        "data": {"pixcrawler.json": board},
+    }
 
 
 def _strimzi(kind: str, name: str, spec: Document) -> Document:
