@@ -131,8 +131,15 @@ class Faults:
         self._begins("PixCrawlerOutboxWaits")
 
     def _prometheus_sees_idle_stages(self) -> None:
-        """The new downloader has joined its group: without a broker it could not."""
-        query = 'max(pixcrawler_in_flight{service="downloader"}) + max(up{service="downloader"})'
+        """The new downloader has joined its group and found nothing: without a broker it could not
+        do either."""
+        query = " + ".join(
+            (
+                'sum(up{service="downloader"})',
+                'sum(pixcrawler_in_flight{service="downloader"})',
+                'sum(pixcrawler_consumer_lag{service="downloader"})',
+            )
+        )
         until(
             "another downloader runs",
             lambda: self._prometheus.value(query) == 1 and self._system.status().healthy,

@@ -198,6 +198,24 @@ async def test_waiting_is_no_sign_of_death(real: dict[str, str], fresh_kafka: st
         assert (status, set(json.loads(body)["problems"])) == (503, {"stuck"})
 
 
+async def test_a_collector_that_is_away_holds_up_nobody(
+    real: dict[str, str], fresh_kafka: str
+) -> None:
+    """Spans that nobody takes are dropped: work goes on, the end is as quick as ever, and the log
+    tells of it in lines like all others."""
+    await admin.apply_topics(fresh_kafka)
+    nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "PIXCRAWLER_DRAIN_S": "1"}
+    async with program(**real, **nowhere) as running:
+        await soon_there(running.ready)
+        await answered(fresh_kafka, await ask(fresh_kafka))
+        begun = asyncio.get_running_loop().time()
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.exit_code() == 0
+        assert asyncio.get_running_loop().time() - begun < 1 + STOP_MARGIN_S + 5
+        lines = [json.loads(line) for line in running.stderr.splitlines()]
+        assert any("opentelemetry" in line["logger"] for line in lines)
+
+
 async def test_it_waits_for_the_schema(fresh_kafka: str, empty_database: str) -> None:
     """A database without tables is not there yet: a record is not blamed for what is missing."""
     await admin.apply_topics(fresh_kafka)
