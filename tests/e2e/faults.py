@@ -131,14 +131,11 @@ class Faults:
         self._begins("PixCrawlerOutboxWaits")
 
     def _prometheus_sees_idle_stages(self) -> None:
-        """The new downloader has joined its group and found nothing: without a broker it could not
-        do either."""
-        query = " + ".join(
-            (
-                'sum(up{service="downloader"})',
-                'sum(pixcrawler_in_flight{service="downloader"})',
-                'sum(pixcrawler_consumer_lag{service="downloader"})',
-            )
+        """The new downloader has joined its group, and found nothing: both need the broker."""
+        its = 'service="downloader"'
+        query = (
+            f"sum(up{{{its}}}) + sum(pixcrawler_in_flight{{{its}}})"
+            f" + sum(pixcrawler_consumer_lag{{{its}}})"
         )
         until(
             "another downloader runs",
