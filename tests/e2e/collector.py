@@ -68,10 +68,14 @@ class Collector:
         with self._lock:
             self._spans += found
 
+    def all(self) -> list[Spanned]:
+        """Everything so far."""
+        with self._lock:
+            return list(self._spans)
+
     def of(self, trace_id: str) -> list[Spanned]:
         """The spans of a trace so far."""
-        with self._lock:
-            return [each for each in self._spans if each.trace_id == trace_id]
+        return [each for each in self.all() if each.trace_id == trace_id]
 
 
 def _text(value: object) -> str:

@@ -315,7 +315,7 @@ def test_each_fault_fires_its_alert(
 
 def test_no_secret_is_logged(watched: Watched) -> None:
     """Keys, passwords, signatures, and credentials in URLs are in no line of any program, at the
-    level that has most lines, after jobs, refused requests and outages."""
+    level that has most lines, after jobs, refused requests and outages; nor in metrics or spans."""
     system = watched.system
     secret = system.api.get("/v1/webhook-secret")["secret"]
     links = [
@@ -351,6 +351,10 @@ def test_no_secret_is_logged(watched: Watched) -> None:
         if path.is_file()
     }
     assert {f"{service}-1.log" for service in SERVICES} <= texts.keys()
+    texts["metrics"] = "\n".join(map(repr, system.metrics()))
+    texts["spans"] = "\n".join(map(repr, watched.collector.all()))
+    assert "pixcrawler_chunks_total" in texts["metrics"]
+    assert "POST /v1/jobs" in texts["spans"]
     leaks = [
         (name, file, line[max(0, line.find(form) - 200) :][:400])
         for name, plain in secrets.items()
