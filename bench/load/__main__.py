@@ -31,6 +31,9 @@ from pixcrawler.standalone import UpOptions
 IMAGES = 3
 """In each job: it is the API that is looked at, not the pipeline."""
 PHOTOS = 60
+SETTINGS = {"PIXCRAWLER_RESOURCE_RELEASE_INTERVAL_S": "1"}
+"""One chunk a second is let through. The pipeline would take all of the machine as long as there
+are chunks that wait, and it is the API that is looked at; so most users see a queue."""
 RAMP = 0.5
 """The part of the time in which the users arrive."""
 
@@ -45,7 +48,7 @@ def main() -> int:
         site.running(plans.good_plan(PHOTOS)) as web,
         _room() as data_dir,
         standalone.temporary(
-            UpOptions(data_dir=data_dir, port=0), environment={**os.environ, **web.env}
+            UpOptions(data_dir=data_dir, port=0), environment={**os.environ, **web.env, **SETTINGS}
         ) as status,
     ):
         urls = [url for url, true in web.truth.items() if true.outcome == "kept"][:IMAGES]
