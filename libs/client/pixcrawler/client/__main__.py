@@ -49,7 +49,7 @@ jobs_app = _group("What was asked for, and what became of it.", "jobs list --sta
 topics_app = _group("What is in Kafka.", "topics tail chunk.uploaded --job JOB")
 dlq_app = _group("Records that a stage could not read.", "dlq list uploader")
 keys_app = _group("Keys to the API.", "keys create --owner ann --scope write")
-db_app = _group("The schema of the database.", "db current")
+db_app = _group("The database: its schema, its repair.", "db current")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dlq_app, name="dlq")
@@ -269,13 +269,16 @@ def up(
             help="Kafka brokers; an odd number. [default: as before; 1 in a new data directory]",
         ),
     ] = None,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Kafka and PostgreSQL without the services.")
+    ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once it is ready; it goes on running.")
     ] = False,
     as_json: Json = False,
 ) -> int:
     """Run everything on this machine until Ctrl-C."""
-    return local.up(data_dir, port, scale, brokers, detach=detach, json=as_json)
+    return local.up(data_dir, port, scale, brokers, bare=bare, detach=detach, json=as_json)
 
 
 @app.command(epilog="Example: pixcrawler down")
@@ -580,6 +583,26 @@ def db_current(as_json: Json = False) -> int:
     from pixcrawler.client import admin
 
     return admin.db_current(json=as_json)
+
+
+@db_app.command("repair", epilog="Example: pixcrawler db repair --dry-run")
+def db_repair(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing, only say what would be changed.")
+    ] = False,
+    without_topics: Annotated[
+        bool,
+        typer.Option("--without-topics", help="Kafka is gone too: go by the blob store alone."),
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """After a restore: rebuild what the blob store and the topics know better.
+
+    All services must be stopped. Exit code 1: something is left that it cannot mend.
+    """
+    from pixcrawler.client import admin
+
+    return admin.db_repair(dry_run=dry_run, without_topics=without_topics, json=as_json)
 
 
 def main() -> None:

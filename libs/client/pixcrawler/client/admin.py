@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.client import output
-from pixcrawler.client.connection import database_url, kafka
+from pixcrawler.client.connection import blob_store, database_url, kafka
 from pixcrawler.client.errors import FAILED, USAGE, CommandError
 from pixcrawler.common import admin, keys, topics
 from pixcrawler.common.admin import Tailed
@@ -214,6 +214,40 @@ def db_current(*, json: bool) -> int:
     else:
         output.result.print(revision, markup=False)
     return 0 if revision else FAILED
+
+
+def db_repair(*, dry_run: bool, without_topics: bool, json: bool) -> int:
+    """Bring the database up to what the blob store and the topics say."""
+    from pixcrawler.planner.repair import evidence, repairing
+
+    url, blobs = database_url(), blob_store()
+    servers = None if without_topics else kafka()
+    if _run(migrate.current(url)) in {None, *migrate.older_revisions()}:
+        raise CommandError("the schema is not this version's: pixcrawler db upgrade")
+
+    async def work() -> list[repairing.JobRepair]:
+        engine = connect(url, pool_size=2, application="pixcrawler-repair")
+        try:
+            told = {} if servers is None else await evidence.told(servers)
+            return await repairing.repair(engine, blobs, told, dry_run=dry_run)
+        finally:
+            await engine.dispose()
+            await blobs.close()
+
+    jobs = _run(work())
+    if json:
+        output.document({"dry_run": dry_run, "jobs": [job.model_dump(mode="json") for job in jobs]})
+    else:
+        rows = [job for job in jobs if job.mended]
+        if rows:
+            done = "would be mended" if dry_run else "mended"
+            output.table(("job", done), [(job.job_id, job.words) for job in rows])
+        for job in jobs:
+            for problem in job.problems:
+                output.note(f"{job.job_id}: {problem}")
+        if not jobs:
+            output.note("nothing to repair: the database says what the blob store says")
+    return FAILED if any(job.problems for job in jobs) else 0
 
 
 def _show_record(record: Tailed, *, json: bool) -> None:

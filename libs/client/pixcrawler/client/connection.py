@@ -13,9 +13,11 @@ from pixcrawler.client.api import BRIEF_PATIENCE_S, PATIENCE_S, Api
 from pixcrawler.client.discovery import NOTHING_RUNS, STARTING
 from pixcrawler.client.discovery import data_dir as data_dir  # noqa: PLC0414 - for others
 from pixcrawler.client.errors import CommandError
+from pixcrawler.common.blobs import open_blobs
+from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.errors import SettingsError
 from pixcrawler.common.kafka import Servers
-from pixcrawler.common.settings import DatabaseAccess, KafkaAccess, load
+from pixcrawler.common.settings import BlobAccess, DatabaseAccess, KafkaAccess, load
 from pixcrawler.standalone import Status, status
 
 S = TypeVar("S", bound=BaseSettings)
@@ -66,6 +68,15 @@ def database_url() -> str:
     if os.environ.get("PIXCRAWLER_DATABASE_URL"):
         return _told(DatabaseAccess).database
     return _running("PIXCRAWLER_DATABASE_URL", "database_url")
+
+
+def blob_store() -> BlobStore:
+    """The blob store; whoever asks closes it."""
+    told = _told(BlobAccess)
+    if told.blob_url or told.azure_storage_connection_string:
+        return open_blobs(told.effective_blob_url, told.azure_storage_connection_string)
+    folder = _running("PIXCRAWLER_BLOB_URL", "data_dir")
+    return open_blobs(f"file://{folder}/blobs")
 
 
 def _told(model: type[S]) -> S:

@@ -7,6 +7,7 @@ from pixcrawler.client import output
 from pixcrawler.client.connection import data_dir
 from pixcrawler.client.errors import DONE, FAILED, USAGE, CommandError
 from pixcrawler.standalone import StandaloneError, Status, UpOptions
+from pixcrawler.standalone.options import SERVICES
 
 STOP_TIMEOUT_S = 120.0
 """Longer than the services' grace period, Kafka and PostgreSQL together."""
@@ -18,16 +19,18 @@ def up(
     scale: str,
     brokers: int | None,
     *,
+    bare: bool,
     detach: bool,
     json: bool,
 ) -> int:
-    """Run everything on this machine."""
+    """Run everything on this machine; `bare`: all but the services."""
     try:
         options = UpOptions(
             data_dir=data_dir(folder),
             port=port,
             scale=dict(standalone.parse_scale(scale)),
             brokers=brokers,
+            programs=() if bare else SERVICES,
         )
         options.replicas()
     except (ValueError, StandaloneError) as error:
@@ -79,6 +82,8 @@ def _tell(found: Status, *, json: bool, key: bool) -> None:
         return
     if found.phase != "running":
         output.result.print(f"PixCrawler in {found.data_dir} is {found.phase}", markup=False)
+    elif found.api_url is None:
+        output.result.print("Kafka and PostgreSQL run, without any service", markup=False)
     else:
         output.result.print(f"PixCrawler answers at {found.api_url}", markup=False)
         if key:

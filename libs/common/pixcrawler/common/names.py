@@ -80,6 +80,11 @@ def dataset_index(job_id: str, number: int) -> str:
     return f"{round_prefix(job_id, number)}dataset.json"
 
 
+def round_request(job_id: str, number: int) -> str:
+    """The job as it was asked for when the planner opened the round (written by the planner)."""
+    return f"{round_prefix(job_id, number)}request.json"
+
+
 LISTS = "lists/"
 """Lists of URLs that were uploaded (written by the api)."""
 

@@ -125,8 +125,10 @@ class DatabaseAccess(BaseSettings):
         return url.render_as_string(hide_password=False)
 
 
-class ServiceSettings(KafkaAccess, DatabaseAccess):
-    """What every service can be told."""
+class BlobAccess(BaseSettings):
+    """How to reach the blob store."""
+
+    model_config = SettingsConfigDict(env_prefix="PIXCRAWLER_", extra="ignore", frozen=True)
 
     blob_url: str = ""
     """`file://<folder>` or `azure://<container>`; see `effective_blob_url` for the default."""
@@ -136,6 +138,20 @@ class ServiceSettings(KafkaAccess, DatabaseAccess):
     azure_container_name: str = Field(default="datasets", validation_alias="AZURE_CONTAINER_NAME")
     data_dir: Path = Field(default_factory=default_data_dir)
     """Standalone mode's state; only the default of `blob_url` uses it in a service."""
+
+    @property
+    def effective_blob_url(self) -> str:
+        """As set, else Azure if its connection string is set, else the data folder."""
+        if self.blob_url:
+            return self.blob_url
+        if self.azure_storage_connection_string:
+            return f"azure://{self.azure_container_name}"
+        return f"file://{self.data_dir / 'blobs'}"
+
+
+class ServiceSettings(KafkaAccess, DatabaseAccess, BlobAccess):
+    """What every service can be told."""
+
     http_host: str = "127.0.0.1"
     """Address that health and metrics listen on."""
     http_port: int = Field(default=0, ge=0, le=65_535)
@@ -159,15 +175,6 @@ class ServiceSettings(KafkaAccess, DatabaseAccess):
     The exporter reads its other variables itself (`OTEL_EXPORTER_OTLP_HEADERS`, ...)."""
     failpoints: Path | None = None
     """For tests: a folder in which points of death are armed (`pixcrawler.common.failpoints`)."""
-
-    @property
-    def effective_blob_url(self) -> str:
-        """As set, else Azure if its connection string is set, else the data folder."""
-        if self.blob_url:
-            return self.blob_url
-        if self.azure_storage_connection_string:
-            return f"azure://{self.azure_container_name}"
-        return f"file://{self.data_dir / 'blobs'}"
 
 
 class StageSettings(ServiceSettings):

@@ -64,7 +64,8 @@ class UpOptions(BaseModel):
     min_free_mb: int = Field(default=512, ge=0)
     """With less free disk space it does not start."""
     programs: tuple[Program, ...] = SERVICES
-    """What runs beside Kafka and PostgreSQL; one of them is the ``api``, which has the port."""
+    """What runs beside Kafka and PostgreSQL; one of them is the ``api``, which has the port. None
+    at all: to look after the data while nobody works on it."""
 
     @field_validator("data_dir", "cache_dir")
     @classmethod

@@ -87,7 +87,8 @@ class State(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     phase: Phase
-    api_url: str
+    api_url: str | None
+    """None: the services do not run."""
     kafka_bootstrap_servers: str
     database_url: str
     components: tuple[ComponentState, ...] = ()

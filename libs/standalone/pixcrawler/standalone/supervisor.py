@@ -89,7 +89,7 @@ class Supervisor:
         database_url = postgres.url_of(_DATABASE)
         self._state = State(
             phase="starting",
-            api_url=f"http://{LOOPBACK}:{kept.service_ports[f'{API}-1']}",
+            api_url=self._api_url(kept),
             kafka_bootstrap_servers=kafka.bootstrap_servers,
             database_url=database_url,
         )
@@ -232,6 +232,12 @@ class Supervisor:
                 session_timeout_ms=_SESSION_TIMEOUT_MS.get(brokers, _SEVERAL_SESSION_TIMEOUT_MS),
             )
         )
+
+    def _api_url(self, kept: Kept) -> str | None:
+        """The api's, if it is one of the programs."""
+        names = {name for name, _ in self.options.replicas()}
+        api = f"{API}-1"
+        return f"http://{LOOPBACK}:{kept.service_ports[api]}" if api in names else None
 
     def _postgres(self, kept: Kept) -> Postgres:
         return Postgres(

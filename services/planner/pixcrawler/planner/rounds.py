@@ -21,9 +21,10 @@ from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.documents import ChunkResult
 from pixcrawler.common.events import JobFacts, JobPlanned
 from pixcrawler.common.telemetry import sending
-from pixcrawler.planner import endings, facts, plan, refill, store
+from pixcrawler.planner import endings, facts, plan, records, refill, store
 from pixcrawler.planner.facts import Reason
 from pixcrawler.planner.plan import Cursor
+from pixcrawler.planner.records import JobRecord
 from pixcrawler.planner.store import Book, ChunkRow, JobRow, NewChunk
 from pixcrawler.planner.tools import Tools
 
@@ -52,6 +53,7 @@ class Seen:
         give_up: Open chunks of a job that nobody wants: give them up and look again.
         read: Chunks of which the decision needs to know what they have lost: count and look again.
         chunks: How many chunks the job had.
+        record: What a round that is about to be opened asks for: keep it and look again.
     """
 
     ended: tuple[tuple[ChunkResult, float | None], ...] = ()
@@ -60,11 +62,14 @@ class Seen:
     give_up: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     chunks: int = 0
+    record: JobRecord | None = None
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What completed chunks have lost, counted without a lock.
+    """What is known of the blob store, found out without a lock.
+
+    First, what completed chunks have lost.
 
     Claims change only while a chunk is open, and an ended chunk never opens again. So when every
     chunk had ended before it was counted, and there are as many chunks now and all of them have
@@ -73,10 +78,12 @@ class Counted:
     Attributes:
         chunks: How many chunks the job had; all had ended.
         lost: How many images by chunk id, of those that have lost any.
+        recorded: The latest round of which the blob store has what it asks for.
     """
 
     chunks: int = -1
     lost: Mapping[str, int] = field(default_factory=dict)
+    recorded: int = 0
 
 
 async def look(tools: Tools, job_id: str, results: Collection[ChunkResult] = ()) -> None:
@@ -99,7 +106,10 @@ async def look(tools: Tools, job_id: str, results: Collection[ChunkResult] = ())
             )
         elif seen.read:
             lost = await endings.count_lost(tools.engine, tools.blobs, job_id, seen.read)
-            known = Counted(seen.chunks, lost)
+            known = replace(known, chunks=seen.chunks, lost=lost)
+        elif seen.record is not None:
+            await records.keep(tools.blobs, job_id, seen.record)
+            known = replace(known, recorded=seen.record.round)
         else:
             return
 
@@ -182,6 +192,8 @@ async def _go_on(
     book = await store.book(connection, job.job_id)
     made = 0
     if book is None or book.round < job.round:
+        if known.recorded < job.round:
+            return Seen(record=await records.of(connection, job.job_id))
         book, made = await _open_rounds(connection, job, chunks, book)
         chunks = await store.chunks(connection, job.job_id)
     case = Case(job, book, chunks)
@@ -209,7 +221,7 @@ async def _open_rounds(
     cursors = plan.cursors_for(plan.streams(job.sources, job.keywords), known)
     new: tuple[NewChunk, ...] = ()
     if job.wanted and not chunks:
-        new, cursors = _split(job, cursors)
+        new, cursors = split(job, cursors)
     elif job.wanted:
         new = await _retries(connection, job, chunks, after=before.round if before else 0)
     await store.open_rounds(
@@ -221,7 +233,7 @@ async def _open_rounds(
     return book, made
 
 
-def _split(
+def split(
     job: JobRow, cursors: tuple[Cursor, ...]
 ) -> tuple[tuple[NewChunk, ...], tuple[Cursor, ...]]:
     """The chunks that a job starts with: as many candidates as images were asked for."""
