@@ -1,0 +1,1 @@
+"""A discrete-event simulation of the pipeline: what it would do at a scale that nobody has here."""
