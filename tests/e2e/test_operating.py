@@ -159,9 +159,15 @@ def test_every_panel_has_its_data(watched: Watched) -> None:
     """Prometheus answers every query of the dashboard, and each with numbers, unless it says why
     there may be none."""
 
-    # A counter has no rate before it has been seen twice: another job, after the first were seen.
-    done = 'min(sum by (stage) (pixcrawler_chunks_total{stage!="planner"}))'
-    until("Prometheus has seen the jobs", lambda: watched.prometheus.value(done), deadline_s=30)
+    # What a counter begins with is no rate: another job, after all of the first ones was seen.
+    kept = sum(watched.system.progress(job)["images"]["valid"] for job in watched.jobs)
+    seen = 'min_over_time(sum(pixcrawler_images_total{outcome="kept"})[3s:1s])'
+    until(
+        "Prometheus has seen the jobs",
+        lambda: (watched.prometheus.value(seen) or 0) >= kept,
+        deadline_s=30,
+        about=lambda: (watched.prometheus.value(seen), kept),
+    )
     job = watched.system.create(keywords=[watched.web.keywords[1]], max_images=5)
     watched.system.finish(job)
 
@@ -317,6 +323,7 @@ def test_no_secret_is_logged(watched: Watched) -> None:
     """Keys, passwords, signatures, and credentials in URLs are in no line of any program, at the
     level that has most lines, after jobs, refused requests and outages; nor in metrics or spans."""
     system = watched.system
+    system.wait_healthy()
     secret = system.api.get("/v1/webhook-secret")["secret"]
     links = [
         each["url"]
