@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from aiokafka.errors import KafkaError
+
 from pixcrawler.client.api import Api
 from pixcrawler.client.errors import ApiError
 from pixcrawler.common import topics
@@ -113,7 +115,13 @@ class Faults:
         return [url for url, true in self._web.truth.items() if true.kind == "photo"][:number]
 
     def _planned(self, job: str) -> list[Raw]:
-        return until("its chunk is planned", lambda: self._system.read([topics.CHUNK_PLANNED], job))
+        def found() -> list[Raw]:
+            try:
+                return self._system.read([topics.CHUNK_PLANNED], job)
+            except KafkaError:  # a broker that was paused takes a moment to be itself again
+                return []
+
+        return until("its chunk is planned", found)
 
     def _leak_a_slot(self) -> None:
         """An event is lost on the way: its chunk holds a slot, and no stage has heard of it."""
