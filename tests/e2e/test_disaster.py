@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from pixcrawler.miniweb.site import Site
-from pixcrawler.standalone import UpOptions, temporary
 from pixcrawler.standalone.paths import Paths
 from pixcrawler.standalone.postgres import package_directory
 from tests.e2e import checks
@@ -68,17 +67,32 @@ def up(folder: Path, web: Site, **settings: str) -> Iterator[System]:
         yield system
 
 
-def repair(folder: Path, *options: str) -> tuple[int, Json, str]:
-    """`pixcrawler db repair --json`: exit code, what it printed, what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pixcrawler.client", "db", "repair", "--json", *options],
-        env={**inherited(), "PIXCRAWLER_DATA_DIR": str(folder / "data")},
+def command(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`pixcrawler …`, as the operator of this folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "pixcrawler.client", *words],
+        env={**inherited(), **SETTINGS, "PIXCRAWLER_DATA_DIR": str(folder / "data")},
         capture_output=True,
         check=False,
         text=True,
     )
-    said = " ".join(done.stderr.split())
-    return done.returncode, json.loads(done.stdout or "{}"), said
+
+
+@contextmanager
+def bare(folder: Path) -> Iterator[None]:
+    """Kafka and PostgreSQL alone."""
+    done = command(folder, "up", "--bare", "--detach")
+    assert done.returncode == 0, done.stderr
+    try:
+        yield
+    finally:
+        command(folder, "down")
+
+
+def repair(folder: Path, *options: str) -> tuple[int, Json, str]:
+    """`pixcrawler db repair --json`: exit code, what it printed, what it said."""
+    done = command(folder, "db", "repair", "--json", *options)
+    return done.returncode, json.loads(done.stdout or "{}"), " ".join(done.stderr.split())
 
 
 def back_up(system: System, target: Path) -> None:
@@ -189,7 +203,7 @@ def after_the_backup(system: System, jobs: Wishes) -> Wishes:
 
 def repair_twice(folder: Path) -> dict[str, Json]:
     """What was mended, by job; a dry run says the same before, and nothing is left after."""
-    with temporary(bare(folder), environment=environment()):
+    with bare(folder):
         code, would, _ = repair(folder, "--dry-run")
         assert code == 0
         code, did, _ = repair(folder)
@@ -272,13 +286,3 @@ def test_all_topics_are_gone(folder: Path, scattered_web: Site, tmp_path: Path) 
         expected = {url: truth[url] for url in few}
         checks.as_the_truth_says(system, waiting, expected, tmp_path / "waiting")
         checks.adds_up(system, waiting)
-
-
-def bare(folder: Path) -> UpOptions:
-    """Kafka and PostgreSQL alone, as `pixcrawler up --bare`."""
-    return UpOptions(data_dir=folder / "data", port=0, programs=())
-
-
-def environment() -> dict[str, str]:
-    """Of what runs bare."""
-    return {**inherited(), **SETTINGS}
