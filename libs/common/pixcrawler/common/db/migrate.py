@@ -21,6 +21,9 @@ from pixcrawler.common.db.address import arguments
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _LOCK = text("SELECT pg_advisory_xact_lock(:kind, 0)")
+# Whoever waits for a table's lock keeps everybody out who comes after: rather fail, and try again.
+# (After the advisory lock, whose wait keeps out nobody but other migrations.)
+_PATIENCE = text("SET LOCAL lock_timeout = '5s'")
 
 
 async def upgrade(url: str, revision: str = "head") -> None:
@@ -34,6 +37,7 @@ async def upgrade(url: str, revision: str = "head") -> None:
     try:
         async with engine.begin() as connection:
             await connection.execute(_LOCK, {"kind": locks.MIGRATION})
+            await connection.execute(_PATIENCE)
             await connection.run_sync(_upgrade, revision)
     finally:
         await engine.dispose()
