@@ -9,7 +9,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint unit test browser prometheus demo up manifests bench load chaos
+.PHONY: help setup lock lint unit test browser prometheus pgbouncer demo up manifests bench load chaos
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,11 +34,12 @@ $(READY): requirements.lock $(wildcard libs/*/pyproject.toml services/*/pyprojec
 lock: | $(if $(findstring $(VENV)-uv,$(UV)),$(VENV)-uv/bin/uv) ## requirements.lock anew from the pyproject files
 	@$(UV) export --quiet --all-packages --all-groups --no-emit-workspace --no-annotate --no-header --format requirements.txt -o requirements.lock
 
-lint: $(READY) ## ruff, mypy strict, import-linter
+lint: $(READY) ## ruff, mypy strict, import-linter, squawk over the migrations
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy libs services tests demo bench deploy
 	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/python -m deploy.migrations
 
 demo: $(READY) ## the main job on real photographs, compared with the truth
 	@rm -rf demo-dataset && $(VENV)/bin/python -m demo --output demo-dataset
@@ -78,7 +79,10 @@ browser: ## a Chromium for the browser tests, unless there is one
 prometheus: ## a Prometheus for the tests of rules and of the dashboard, unless there is one
 	$(call debian,promtool,prometheus,Prometheus,rules and the dashboard)
 
-test: lint browser prometheus ## everything: lint, unit, integration, e2e, browser
+pgbouncer: ## a PgBouncer for the tests through it, unless there is one
+	$(call debian,/usr/sbin/pgbouncer pgbouncer,pgbouncer,PgBouncer,what stands behind it)
+
+test: lint browser prometheus pgbouncer ## everything: lint, unit, integration, e2e, browser
 	@$(PYTEST) -q -n $(JOBS) tests || { \
 	  echo "what failed beside others runs once more, alone: on noisy cores a deadline may pass"; \
 	  $(PYTEST) -q --last-failed --last-failed-no-failures none tests; }

@@ -4,12 +4,14 @@ import json
 import os
 import random
 import signal
+import sys
 import tempfile
 import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,13 +27,17 @@ from pixcrawler.common.blobs.local import LocalBlobs
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.standalone import Program, Status, UpOptions, temporary
 from pixcrawler.standalone import options as up_options
+from pixcrawler.standalone.events import Event, ignore
 from pixcrawler.standalone.paths import Paths
 from pixcrawler.standalone.state import ComponentState, read_state
 from pixcrawler.standalone.status import probe
 from tests.e2e import records
+from tests.e2e import through as through_port
 from tests.e2e.background import Background
 from tests.e2e.records import Raw
 from tests.e2e.waiting import DEADLINE_S, until
+from tests.pooler import Pooler
+from tests.pooler import asked_for as pooled
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -75,6 +81,7 @@ class System:
         environment: What its services inherit.
         store: Where its objects are, as nobody's faults can reach it; the data directory's blobs
             if it is not given.
+        pooler: What stands between its services and the database, if anything does.
     """
 
     def __init__(
@@ -84,7 +91,10 @@ class System:
         points: Path,
         environment: Mapping[str, str],
         store: BlobStore | None = None,
+        *,
+        pooler: Pooler | None = None,
     ) -> None:
+        self.pooler = pooler
         self.data_dir = started.data_dir
         self.blobs = started.data_dir / "blobs"
         self.store = store or LocalBlobs(self.blobs)
@@ -333,6 +343,20 @@ def programs(points: Path) -> tuple[Program, ...]:
     )
 
 
+def through(port: int, program: Program) -> Program:
+    """The program, with its database behind this port."""
+    argv = (sys.executable, "-I", "-S", through_port.__file__, str(port), *program.argv)
+    return program.model_copy(update={"argv": argv})
+
+
+def start_pooler(pooler: Pooler, paths: Paths, event: Event) -> None:
+    """Start it once there is a schema: then services begin, and not before."""
+    if (event.kind, event.component) == ("ready", "schema"):
+        state = read_state(paths)
+        assert state is not None
+        pooler.start(state.database_url)
+
+
 def inherited() -> dict[str, str]:
     """Our environment without what would lead a service elsewhere."""
     kept = {"PIXCRAWLER_CACHE_DIR"}
@@ -348,6 +372,7 @@ def running(
     folder: Path | None = None,
     programs: Callable[[Path], tuple[Program, ...]] = programs,
     store: BlobStore | None = None,
+    pooler: bool | None = None,
 ) -> Iterator[System]:
     """A system for as long as the context lasts.
 
@@ -358,22 +383,31 @@ def running(
         folder: Where it lives, with a folder `points`; one of its own if it is not given.
         programs: What runs; told of the folder `points`.
         store: See `System`.
+        pooler: Whether the services reach the database through PgBouncer; as the environment says
+            if it is not given (see `tests.pooler`).
     """
     with ExitStack() as stack:
         folder = folder or Path(stack.enter_context(reachable_folder()))
         points = folder / "points"
         points.mkdir(exist_ok=True)
         environment = {**inherited(), **SETTINGS, **settings}
+        run, on_event = programs(points), ignore
+        between = None
+        if pooled() if pooler is None else pooler:
+            between = Pooler(folder / "pooler")
+            run = tuple(through(between.port, program) for program in run)
+            on_event = partial(start_pooler, between, Paths(folder / "data"))
+            stack.callback(between.stop)
         options = UpOptions(
             data_dir=folder / "data",
             port=0,
             scale=dict(scale),
             brokers=brokers,
-            programs=programs(points),
+            programs=run,
         )
         background = stack.enter_context(Background())
-        started = stack.enter_context(temporary(options, environment=environment))
-        system = System(started, background, points, environment, store)
+        started = stack.enter_context(temporary(options, on_event, environment=environment))
+        system = System(started, background, points, environment, store, pooler=between)
         stack.enter_context(system.api)
         yield system
 

@@ -112,7 +112,7 @@ def test_a_deleted_job_leaves_nothing(system: System, scattered_web: Site, *, ov
     def left() -> dict[str, int]:
         rows = {table: system.count(table, job) for table in TABLES}
         blobs = {
-            prefix: len(system.objects(f"{prefix}/{job}"))
+            prefix: len(system.names(f"{prefix}/{job}/"))
             for prefix in ("jobs", "staging", "datasets")
         }
         return {name: number for name, number in (rows | blobs).items() if number}

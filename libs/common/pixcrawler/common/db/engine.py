@@ -37,7 +37,9 @@ def connect(url: str, *, pool_size: int = 5, application: str = "pixcrawler") ->
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": lambda: "",
-            "server_settings": {"application_name": application},
+            # asyncpg says 'utf-8', which a pooler takes for another encoding than the server's: it
+            # would set it anew before every transaction. The last word counts.
+            "server_settings": {"application_name": application, "client_encoding": "UTF8"},
             **tls,
         },
     )
