@@ -25,6 +25,7 @@ from tests.e2e import checks
 from tests.e2e.records import Raw
 from tests.e2e.system import CHUNK_SIZE, System
 from tests.e2e.waiting import until
+from tests.integration.api.test_deaths import ALONE
 
 MOST = 6
 """Deaths of one service in a wave: three of each replica, one after the other."""
@@ -81,7 +82,7 @@ def _in_order(point: str) -> int:
     return POINTS[service].index(what)
 
 
-WAVES = _waves(ALL - ROUNDS - TROUBLE - LETTERS)
+WAVES = _waves(ALL - ROUNDS - TROUBLE - LETTERS - ALONE)
 
 
 class Quiet(NamedTuple):
@@ -114,7 +115,7 @@ def listed(system: System) -> Iterator[None]:
 
 def test_every_point_has_its_wave() -> None:
     """The tables below are the list of all points, each once."""
-    tables = (ROUNDS, TROUBLE, LETTERS, *map(frozenset, WAVES))
+    tables = (ROUNDS, TROUBLE, LETTERS, ALONE, *map(frozenset, WAVES))
     assert sum(map(len, tables)) == len(ALL)
     assert frozenset().union(*tables) == ALL
 

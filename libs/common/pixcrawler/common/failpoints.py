@@ -6,8 +6,13 @@ that folder, `<service>.<point>`, such as `downloader.after:part`, or `any.<poin
 service gets there first. The first process that gets there renames the file, adding `.died`, and
 is gone by SIGKILL: nothing is flushed, closed or committed.
 
-`POINTS` is the list of all of them, and a test dies at each. A point that is hit and not in the
-list leaves a file that ends with `.unknown`, which that test finds.
+`POINTS` is the list of all of them, and a test dies at each: in the whole system
+(tests/e2e/test_deaths.py), or in the api where it is alone (tests/integration/api/test_deaths.py).
+A point that is hit and not in the list leaves a file that ends with `.unknown`, which they find.
+
+Two effects have none, being single statements that nothing waits for, made again later whether they
+were lost or not: the outbox forgets rows that were sent an hour ago, and a downloader that stops
+gives its leases of hosts back, which lapse by themselves.
 """
 
 import os
@@ -38,6 +43,8 @@ POINTS: Mapping[str, tuple[str, ...]] = {
     ),
     "api": _around(
         *("create", "start", "extend", "retry", "retry_chunk", "cancel", "delete"),
+        *("rows", "rejected", "upload", "erase", "delete_list"),
+        *("webhook", "lend", "secret", "settle", "change_secret", "used", "bury"),
         *(topics.dead_letters("api"), _COMMIT),
     ),
     "planner": _around(

@@ -11,6 +11,7 @@ from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import Problem, over_limit
 from pixcrawler.api.quotas import Quotas
 from pixcrawler.common import keys, logs, telemetry
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.keys import ApiKey, Scope
 
 _BEARER = HTTPBearer(
@@ -40,7 +41,7 @@ async def _key(
     if key is None:
         raise Problem(401, "the API key is not valid", headers=_CHALLENGE)
     if key.last_used_at is None or (parts.now() - key.last_used_at).total_seconds() > 60:  # noqa: PLR2004 - to the minute
-        async with parts.engine.begin() as connection:
+        async with transaction(parts.engine, "used") as connection:
             await keys.mark_used(connection, key.key_id)
     most = _limit(key.requests_per_minute, parts.settings.api_requests_per_minute)
     if most and (wait_s := parts.buckets.take(key.key_id, most)):

@@ -26,6 +26,7 @@ from pixcrawler.api.deliveries import DeliveryStatus, Due
 from pixcrawler.api.settings import Settings
 from pixcrawler.common import logs, metrics
 from pixcrawler.common.context import Context
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import Event, JobFinished
 from pixcrawler.common.guard import Blocked, Guard, GuardedResolver
 from pixcrawler.common.stage import Stage
@@ -62,7 +63,7 @@ async def handle_job_finished(
         engine: As a role that may write `webhook_deliveries`.
         hint: Called when there is something to deliver.
     """
-    async with engine.begin() as connection:
+    async with transaction(engine, "webhook") as connection:
         to = await deliveries.receiver(connection, event.job_id)
         if to is None:
             return ()
@@ -182,7 +183,7 @@ class Courier:
         of_owner = Counter(self._under_way.values())
         busy = [owner for owner, count in of_owner.items() if count >= A_TIME]
         lend_s = self._settings.api_webhook_timeout_s + LENT_BEYOND_S
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "lend") as connection:
             taken = await deliveries.take(connection, at_most=number, busy=busy, lend_s=lend_s)
         for due in taken:
             task = asyncio.create_task(self._deliver(session, due))
@@ -198,7 +199,7 @@ class Courier:
 
     async def _deliver(self, session: aiohttp.ClientSession, due: Due) -> None:
         """One attempt; whatever is raised leaves the row lent, so that it is due again later."""
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "secret") as connection:
             secret = await deliveries.secret(connection, due.owner)
         body = due.body.encode()
         headers = webhooks.headers(due.webhook_id, body, secret.keys, int(self._clock()))
@@ -206,7 +207,7 @@ class Courier:
         again_s = self._pause(due.attempts)
         if outcome.status == "pending" and due.age_s + again_s > self._give_up_s:
             outcome = outcome._replace(status="failed")
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, "settle") as connection:
             await deliveries.settle(
                 connection,
                 due,

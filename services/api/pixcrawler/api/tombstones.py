@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pixcrawler.api import idempotency, store
 from pixcrawler.api.lists import store as lists
 from pixcrawler.common import logs
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.periodic import Periodic
 
 log = logs.get(__name__)
@@ -16,7 +17,7 @@ def tombstones(engine: AsyncEngine, days: int) -> Periodic:
     """Removes what is left of jobs that were deleted this many days ago, now and then."""
 
     async def bury() -> None:
-        async with engine.begin() as connection:
+        async with transaction(engine, "bury") as connection:
             gone = await store.bury(connection, days)
             await lists.bury(connection, days)  # after them: no job may name a list that goes
             await idempotency.forget(connection, days)

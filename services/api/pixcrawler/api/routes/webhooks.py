@@ -14,6 +14,7 @@ from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.routes.paths import Cursor, IdempotencyKey, JobId, Limit, found_job
 from pixcrawler.api.views import Page
 from pixcrawler.common.db import locks
+from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import Value
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
@@ -71,7 +72,7 @@ async def list_webhook_deliveries(
 )
 async def get_webhook_secret(parts: PartsOf, caller: Writer, response: Response) -> SecretView:
     """The secret that signs the webhooks of all your jobs; the same until you change it."""
-    async with parts.engine.begin() as connection:
+    async with transaction(parts.engine, "secret") as connection:
         return _view(await deliveries.secret(connection, caller.owner), response)
 
 
@@ -89,7 +90,7 @@ async def change_webhook_secret(
 ) -> SecretView:
     """Change the secret; for a day the one before signs as well, so that nothing gets lost."""
     once = Once(caller.owner, idempotency_key, digest("change webhook secret"))
-    async with parts.engine.begin() as connection:
+    async with transaction(parts.engine, "change_secret") as connection:
         await locks.owner_lock(connection, caller.owner)
         if await once.said(connection):  # no other table keeps a secret: it is the one that holds
             return _view(await deliveries.secret(connection, caller.owner), response)
