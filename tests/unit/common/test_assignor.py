@@ -105,6 +105,21 @@ def test_what_is_busy_moves_when_its_owner_lets_go(
         before = dict(settled)
 
 
+def test_the_odd_partition_stays_with_whoever_kept_it_busy() -> None:
+    """Two newcomers: both owners let go of what they were told to, and all is fair at once."""
+    group = Group()
+    group.rebalance(["u", "z"])
+    group.say_busy("z", {*(("a", p) for p in range(6, 11)), ("b", 3), ("b", 4)})
+    group.say_busy("u", {*(("a", p) for p in range(6)), ("b", 0), ("b", 1)})
+    everybody = ["w", "x", "z", "u"]
+    after = group.rebalance(everybody)
+    for member in everybody:
+        group.say_busy(member, after[member] - group.leaving(member))
+    settled = group.rebalance(everybody)
+    assert sorted(sum(t == "b" for t, _ in has) for has in settled.values()) == [1, 1, 1, 2]
+    assert not any(map(group.leaving, everybody))
+
+
 def test_an_older_version_is_understood() -> None:
     """It says nothing of what is busy, and ignores what it is told beyond its partitions."""
     old = ConsumerProtocolMemberMetadata(

@@ -124,8 +124,17 @@ def share(
         member: sorted(there & set(has), key=lambda p: (p not in busy, p))
         for member, has in owned.items()
     }
-    # Who has more keeps one more, as far as there are odd ones.
-    by_right = sorted(mine, key=lambda m: (-min(len(mine[m]), at_least + 1), totals[m], m))
+
+    def right(member: str) -> tuple[int, int, int, str]:
+        """Who has more keeps one more, as far as there are odd ones.
+
+        Then who is busy with more: what was kept while others let go is not asked for instead.
+        """
+        has = mine[member]
+        held = sum(each in busy for each in has)
+        return -min(len(has), at_least + 1), -min(held, at_least + 1), totals[member], member
+
+    by_right = sorted(mine, key=right)
     quota = {m: at_least + (number < odd) for number, m in enumerate(by_right)}
     kept = {member: has[: quota[member]] for member, has in mine.items()}
     taken = {each for has in kept.values() for each in has}
