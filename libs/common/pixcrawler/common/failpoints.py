@@ -48,7 +48,7 @@ POINTS: Mapping[str, tuple[str, ...]] = {
         *(topics.dead_letters("api"), _COMMIT),
     ),
     "planner": _around(
-        *("look", "admit", "take_back", "wait_again", "advance", "signs", "repeat"),
+        *("look", "request", "admit", "take_back", "wait_again", "advance", "signs", "repeat"),
         *("result", topics.dead_letters("planner"), _COMMIT),
     ),
     "downloader": (
