@@ -1,5 +1,6 @@
 """Moving the leaders of partitions: another order of replicas, and the first of them elected."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 
 TIMEOUT_MS = 20_000
+HEARD_OF_TRIES = 20
+HEARD_OF_S = 0.1
 HARMLESS = frozenset({0, 84})
 """Done, and ELECTION_NOT_NEEDED: its leader was the first one already."""
 
@@ -69,10 +72,20 @@ async def move(servers: str) -> int:
         before = await _leaders(admin)
         await _reorder(admin, await _replicas(admin))
         await _elect(admin, sorted(before))
-        after = await _leaders(admin)
+        return await _moved(admin, before)
     finally:
         await admin.close()
-    return sum(before[key] != leader for key, leader in after.items() if key in before)
+
+
+async def _moved(admin: AIOKafkaAdminClient, before: Mapping[tuple[str, int], int]) -> int:
+    """How many partitions have another leader now; who is asked hears of it a moment later."""
+    for _ in range(HEARD_OF_TRIES):
+        after = await _leaders(admin)
+        moved = sum(before[key] != leader for key, leader in after.items() if key in before)
+        if moved:
+            return moved
+        await asyncio.sleep(HEARD_OF_S)
+    return 0
 
 
 async def _replicas(admin: AIOKafkaAdminClient) -> Replicas:

@@ -10,13 +10,15 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from pixcrawler.common.kafka import METADATA_MS, options
 from pixcrawler.standalone import StandaloneError
 from pixcrawler.standalone.jars import provide, read_lock
 from pixcrawler.standalone.kafka import Kafka, KafkaSettings, View, ask
 from pixcrawler.standalone.paths import cache_dir
+from tests.chaos import leaders
 from tests.stack import ProcessStack, reachable_directory
 
 
@@ -64,24 +66,48 @@ async def test_records_survive_a_kill_and_new_ports(settings: KafkaSettings) -> 
     await second.stop()
 
 
-async def test_three_brokers_outlive_one() -> None:
-    """With one of three brokers killed, acknowledged records can still be written and read."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def three() -> AsyncIterator[Kafka]:
+    """Three brokers."""
     async with ProcessStack().cluster(brokers=3) as kafka:
-        everybody = View(kafka.cluster_id, frozenset({1, 2, 3}))
-        assert await ask(kafka.brokers[2].address) == everybody
-        await create_topic(kafka, "safe")
-        await kafka.brokers[0].kill()
-        rest = ",".join(broker.address for broker in kafka.brokers[1:])
-        async with (
-            AIOKafkaProducer(
-                bootstrap_servers=rest, acks="all", enable_idempotence=True
-            ) as producer,
-            asyncio.timeout(60),
-        ):
-            await producer.send_and_wait("safe", b"value")
-        assert await read_one(rest, "safe") == b"value"
-        await kafka.brokers[0].start()
-        assert await kafka.brokers[0].answers()
+        yield kafka
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_leader_that_moved_is_found(three: Kafka) -> None:
+    """Nobody told the client, and it has no offset there yet: it reads on all the same."""
+    await create_topic(three, "moved")
+    place = TopicPartition("moved", 0)
+    async with AIOKafkaConsumer(
+        **options(three.bootstrap_servers), auto_offset_reset="earliest"
+    ) as consumer:
+        await consumer._client.add_topic("moved")
+        believed = consumer._client.cluster.leader_for_partition(place)
+        assert await leaders.move(three.bootstrap_servers) >= 1
+        async with AIOKafkaProducer(**options(three.bootstrap_servers), acks="all") as producer:
+            await producer.send_and_wait("moved", b"value")
+            assert producer._metadata.leader_for_partition(place) != believed
+        consumer.assign([place])
+        async with asyncio.timeout(3 * METADATA_MS / 1000):
+            assert (await consumer.getone()).value == b"value"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_three_brokers_outlive_one(three: Kafka) -> None:
+    """With one of three brokers killed, acknowledged records can still be written and read."""
+    everybody = View(three.cluster_id, frozenset({1, 2, 3}))
+    assert await ask(three.brokers[2].address) == everybody
+    await create_topic(three, "safe")
+    await three.brokers[0].kill()
+    rest = ",".join(broker.address for broker in three.brokers[1:])
+    async with (
+        AIOKafkaProducer(bootstrap_servers=rest, acks="all", enable_idempotence=True) as producer,
+        asyncio.timeout(60),
+    ):
+        await producer.send_and_wait("safe", b"value")
+    assert await read_one(rest, "safe") == b"value"
+    await three.brokers[0].start()
+    assert await three.brokers[0].answers()
 
 
 async def test_a_taken_port_is_one_line(settings: KafkaSettings) -> None:

@@ -12,6 +12,15 @@ from typing import Any, Literal
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
+METADATA_MS = 10_000
+"""How long a client believes who leads a partition without asking again.
+
+aiokafka asks again when a fetch or a send finds another leader, but not when looking up where a
+partition without a committed offset begins: a consumer that gets such a partition after its leader
+has moved takes nothing from the broker that led it until the metadata is this old. Its own default
+is five minutes.
+"""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -73,6 +82,7 @@ def options(servers: Servers) -> dict[str, Any]:
         "bootstrap_servers": found.bootstrap_servers.split(","),
         "security_protocol": found.security_protocol,
         "ssl_context": found.tls(),
+        "metadata_max_age_ms": METADATA_MS,
     }
     if found.wants_user:
         reached |= {

@@ -19,7 +19,7 @@ from faust.types.auth import CredentialsT
 from pixcrawler.common import dlq, logs, metrics, topics
 from pixcrawler.common.context import RecordRef
 from pixcrawler.common.events import Headers
-from pixcrawler.common.kafka import Cluster
+from pixcrawler.common.kafka import METADATA_MS, Cluster
 from pixcrawler.tracker import handler
 from pixcrawler.tracker.rewind import RewindingTransport
 from pixcrawler.tracker.settings import Settings
@@ -143,6 +143,8 @@ def _app(settings: Settings) -> faust.App:
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_rebalance_timeout=settings.session_timeout_s * 2,
         broker_commit_interval=1.0,
+        consumer_metadata_max_age_ms=METADATA_MS,
+        producer_metadata_max_age_ms=METADATA_MS,
         producer_acks=-1,
         web_enabled=False,
         web_tables_enabled=False,
