@@ -58,7 +58,7 @@ def main(service: str, folder: Path, *, leash: bool = False) -> None:
     if ahead.exists():
         _set_clocks_ahead(service, float(ahead.read_text()))
     if (folder / f"{worker}.{NEWER}").exists():
-        _add_a_field()
+        add_a_field()
     _wrap_disk(folder / DISK)
     importlib.import_module(f"pixcrawler.{service}.__main__").main()
 
@@ -71,7 +71,7 @@ def _end_with_input() -> None:
 # ---- a newer version
 
 
-def _add_a_field() -> None:
+def add_a_field() -> None:
     """Publish every event with one field more (the tracker's own two topics hold no events)."""
     print("a newer version", flush=True)  # noqa: T201 - into its log
     original = AIOKafkaProducer.send

@@ -104,7 +104,7 @@ class System:
         self.api = Api(str(started.api_url), self.key, patience_s=60.0)
         self._background = background
         self._database = str(started.database_url).replace("+asyncpg", "")
-        self._points = points
+        self.points = points
 
     # ---- jobs
 
@@ -307,24 +307,24 @@ class System:
     def arm(self, *points: str) -> None:
         """The next process that gets to such a point, `<service>.<point>`, dies there."""
         for point in points:
-            (self._points / point).touch()
+            (self.points / point).touch()
 
     def died(self, point: str) -> bool:
         """Whether a process has died there since it was armed."""
-        return (self._points / f"{point}{failpoints.DIED}").exists()
+        return (self.points / f"{point}{failpoints.DIED}").exists()
 
     def armed(self) -> list[str]:
         """Points at which nobody has died yet."""
-        names = sorted(path.name for path in self._points.iterdir())
+        names = sorted(path.name for path in self.points.iterdir())
         return [name for name in names if not name.endswith((failpoints.DIED, failpoints.UNKNOWN))]
 
     def unlisted(self) -> list[str]:
         """Points that somebody got to, and that are in no list."""
-        return sorted(path.name for path in self._points.glob(f"*{failpoints.UNKNOWN}"))
+        return sorted(path.name for path in self.points.glob(f"*{failpoints.UNKNOWN}"))
 
     def disarm(self) -> None:
         """Nobody dies any more."""
-        for path in self._points.iterdir():
+        for path in self.points.iterdir():
             path.unlink()
 
     # ---- the command
