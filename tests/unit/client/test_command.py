@@ -15,7 +15,10 @@ from tests.unit.client.server import ARCHIVE, JOB, FakeApi, Reply
 from tests.unit.client.test_watching import progress
 
 COMMANDS = {
-    "": ("run", "up", "down", "status", "chunks", "capacity", "workers", "completion"),
+    "": (
+        *("run", "up", "down", "status", "chunks", "capacity", "workers", "audit"),
+        "completion",
+    ),
     "jobs": (
         *("list", "show", "explain", "rejected", "watch", "cancel", "retry", "extend", "delete"),
         "download",

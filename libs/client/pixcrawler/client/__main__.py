@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pixcrawler.client import jobs, local, output, running
+from pixcrawler.client import jobs, local, operating, output, running
 from pixcrawler.client.errors import FAILED, CommandError, Terminated
 from pixcrawler.client.operations import transform_options
 from pixcrawler.common.errors import PixCrawlerError
@@ -81,6 +81,10 @@ Folder = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Where the dataset goes.")
 ]
 Status = Literal["pending", "running", "completed", "incomplete", "failed", "cancelled"]
+Reason = Annotated[
+    str | None,
+    typer.Option("--reason", metavar="TEXT", help="Why: the audit log keeps it."),
+]
 OwnLimit = Annotated[
     int | None,
     typer.Option(metavar="N", min=0, help="Instead of the API's setting; 0: without limit."),
@@ -323,6 +327,23 @@ def workers(
     return jobs.workers(everyone=everyone, json=as_json)
 
 
+@app.command(epilog="Example: pixcrawler audit --since 24h")
+def audit(
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only since then: 90s, 30m, 24h, 7d ago, or a time."),
+    ] = None,
+    action: Annotated[
+        str | None,
+        typer.Option(metavar="ACTION", help="Only this: job.cancel; or job for all of jobs."),
+    ] = None,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only about this job.")] = None,
+    as_json: Json = False,
+) -> int:
+    """What was done, by whom, and why; the latest last."""
+    return operating.audit(since, action, job, json=as_json)
+
+
 @app.command(epilog="Example: pixcrawler completion bash >> ~/.bashrc")
 def completion(
     shell: Annotated[
@@ -386,9 +407,9 @@ def jobs_watch(job: JobId, as_json: Json = False) -> int:
 
 
 @jobs_app.command("cancel", epilog="Example: pixcrawler jobs cancel JOB")
-def jobs_cancel(job: JobId, as_json: Json = False) -> int:
+def jobs_cancel(job: JobId, reason: Reason = None, as_json: Json = False) -> int:
     """Stop a job; what was packed stays."""
-    return jobs.act(job, "cancel", json=as_json)
+    return jobs.act(job, "cancel", reason=reason, json=as_json)
 
 
 @jobs_app.command("retry", epilog="Example: pixcrawler jobs retry JOB --chunk 3")
@@ -398,10 +419,11 @@ def jobs_retry(
         str | None,
         typer.Option(metavar="CHUNK", help="Its index or id; all failed ones if not given."),
     ] = None,
+    reason: Reason = None,
     as_json: Json = False,
 ) -> int:
     """Try failed chunks again."""
-    return jobs.retry(job, chunk, json=as_json)
+    return jobs.retry(job, chunk, reason=reason, json=as_json)
 
 
 @jobs_app.command("extend", epilog="Example: pixcrawler jobs extend JOB -n 100")
@@ -412,16 +434,17 @@ def jobs_extend(
         int | None,
         typer.Option(metavar="N", min=0, max=10, help="Of the new chunks. [default: the job's]"),
     ] = None,
+    reason: Reason = None,
     as_json: Json = False,
 ) -> int:
     """Ask for more images."""
-    return jobs.extend(job, number, priority, json=as_json)
+    return jobs.extend(job, number, priority, reason=reason, json=as_json)
 
 
 @jobs_app.command("delete", epilog="Example: pixcrawler jobs delete JOB")
-def jobs_delete(job: JobId, as_json: Json = False) -> int:
+def jobs_delete(job: JobId, reason: Reason = None, as_json: Json = False) -> int:
     """Forget a job and everything that it made."""
-    return jobs.delete(job, json=as_json)
+    return jobs.delete(job, reason=reason, json=as_json)
 
 
 @jobs_app.command("download", epilog="Example: pixcrawler jobs download JOB -o pandas")
@@ -540,6 +563,7 @@ def keys_create(
     requests_per_minute: OwnLimit = None,
     active_jobs: OwnLimit = None,
     images_per_day: OwnLimit = None,
+    reason: Reason = None,
     as_json: Json = False,
 ) -> int:
     """Make a key; it is shown this once."""
@@ -547,7 +571,7 @@ def keys_create(
     from pixcrawler.common.keys import KeyLimits
 
     limits = KeyLimits(requests_per_minute, active_jobs, images_per_day)
-    return admin.keys_create(owner, scope, name=name, limits=limits, json=as_json)
+    return admin.keys_create(owner, scope, name=name, limits=limits, reason=reason, json=as_json)
 
 
 @keys_app.command("list", epilog="Example: pixcrawler keys list")
@@ -561,12 +585,13 @@ def keys_list(as_json: Json = False) -> int:
 @keys_app.command("revoke", epilog="Example: pixcrawler keys revoke KEY_ID")
 def keys_revoke(
     key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="See `keys list`.")],
+    reason: Reason = None,
     as_json: Json = False,
 ) -> int:
     """Let a key open nothing any more."""
     from pixcrawler.client import admin
 
-    return admin.keys_revoke(key_id, json=as_json)
+    return admin.keys_revoke(key_id, reason, json=as_json)
 
 
 @db_app.command("upgrade", epilog="Example: pixcrawler db upgrade")

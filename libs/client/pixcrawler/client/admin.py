@@ -148,11 +148,21 @@ def parse_start(text: str) -> Start:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def keys_create(owner: str, scope: str, *, name: str, limits: keys.KeyLimits, json: bool) -> int:
+def keys_create(
+    owner: str,
+    scope: str,
+    *,
+    name: str,
+    limits: keys.KeyLimits,
+    reason: str | None,
+    json: bool,
+) -> int:
     """Make a key."""
 
     async def make(connection: AsyncConnection) -> keys.CreatedKey:
-        return await keys.create(connection, owner, scope, name=name, limits=limits)
+        return await keys.create(
+            connection, owner, scope, name=name, limits=limits, reason=reason or ""
+        )
 
     try:
         created = _database(make)
@@ -182,11 +192,11 @@ def keys_list(*, json: bool) -> int:
     return 0
 
 
-def keys_revoke(key_id: str, *, json: bool) -> int:
+def keys_revoke(key_id: str, reason: str | None, *, json: bool) -> int:
     """End a key."""
 
     async def end(connection: AsyncConnection) -> bool:
-        return await keys.revoke(connection, key_id)
+        return await keys.revoke(connection, key_id, reason=reason or "")
 
     if not _database(end):
         raise CommandError(f"there is no key {key_id}: see `pixcrawler keys list`")

@@ -69,9 +69,9 @@ class Api:
         """Send a file; the content is asked for its bytes again if they have to be sent again."""
         return drive(self.core.upload(path, content, headers=headers, params=params))
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, **params: Any) -> None:
         """Remove what is at a path."""
-        drive(self.core.delete(path))
+        drive(self.core.delete(path, **params))
 
     @property
     def stopped(self) -> bool:

@@ -1,6 +1,7 @@
 """The SDK's blocking face: thin methods over the operations that both faces share."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -12,6 +13,7 @@ from pixcrawler.client.dataset import Dataset
 from pixcrawler.client.operations import Urls
 from pixcrawler.client.ports import Blocking, drive, drive_each
 from pixcrawler.client.values import (
+    AuditLine,
     Capacity,
     Chunk,
     Explanation,
@@ -240,6 +242,22 @@ class PixCrawler:
         """
         return drive_each(operations.workers(self.core, everyone=all))
 
+    def audit(
+        self,
+        since: datetime | timedelta | None = None,
+        *,
+        action: str | None = None,
+        job_id: str | None = None,
+    ) -> Iterator[AuditLine]:
+        """What was done to what is yours, the latest first; all of it, if the key is an admin's.
+
+        Args:
+            since: Only what was done then or later, or within so much time.
+            action: Only this, such as `job.cancel`; `job` is all that is done to jobs.
+            job_id: Only what was done to this job.
+        """
+        return drive_each(operations.audit(self.core, since, action, job_id))
+
 
 class Job:
     """A job; made by `run()`, `job()` and `jobs()`.
@@ -318,43 +336,58 @@ class Job:
         self.info = drive(operations.start(self._core, self.id, wait=wait))
         return self
 
-    def cancel(self) -> Self:
+    def cancel(self, *, reason: str | None = None) -> Self:
         """Stop it; what was packed stays.
+
+        Args:
+            reason: Why, for the audit log.
 
         Raises:
             Conflict: it is over.
         """
-        self.info = drive(operations.act(self._core, self.id, "cancel"))
+        self.info = drive(operations.act(self._core, self.id, "cancel", reason=reason))
         return self
 
-    def retry(self, *, idempotency_key: str | None = None) -> Self:
+    def retry(self, *, reason: str | None = None, idempotency_key: str | None = None) -> Self:
         """Try its failed chunks again.
 
         Args:
+            reason: Why, for the audit log.
             idempotency_key: Done once, however often it is asked for with the same key; a new key
                 for each call if it is not given.
         """
-        self.info = drive(operations.act(self._core, self.id, "retry", idempotency_key))
+        answer = operations.act(self._core, self.id, "retry", idempotency_key, reason=reason)
+        self.info = drive(answer)
         return self
 
     def extend(
-        self, max_images: int, *, priority: int | None = None, idempotency_key: str | None = None
+        self,
+        max_images: int,
+        *,
+        priority: int | None = None,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Self:
         """Ask for more images.
 
         Args:
             max_images: How many more.
             priority: Of the new chunks; the job's if not given.
+            reason: Why, for the audit log.
             idempotency_key: Done once, however often it is asked for with the same key; a new key
                 for each call if it is not given.
         """
-        params = {"max_images": max_images, "priority": priority}
+        params = {"max_images": max_images, "priority": priority, "reason": reason}
         self.info = drive(operations.act(self._core, self.id, "chunks", idempotency_key, **params))
         return self
 
-    def delete(self) -> None:
-        """Forget it and everything that it made."""
-        drive(operations.delete(self._core, self.id))
+    def delete(self, *, reason: str | None = None) -> None:
+        """Forget it and everything that it made.
+
+        Args:
+            reason: Why, for the audit log.
+        """
+        drive(operations.delete(self._core, self.id, reason))
 
     def chunks(self, status: str | None = None) -> Iterator[Chunk]:
         """Its chunks: pending, processing, completed or failed ones, or all."""

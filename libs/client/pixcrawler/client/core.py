@@ -124,9 +124,9 @@ class Core:
             timeout=httpx.Timeout(UPLOAD_S, connect=30.0),
         )
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: str, **params: Any) -> None:
         """Remove what is at a path."""
-        await self._document("DELETE", path)
+        await self._document("DELETE", path, params=_given(params))
 
     @asynccontextmanager
     async def stream(self, url: str, *, offset: int) -> AsyncIterator[httpx.Response]:

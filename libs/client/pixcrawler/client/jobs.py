@@ -124,38 +124,42 @@ def watch(job_id: str, *, json: bool) -> int:
     return watching.EXIT_CODES.get(str(final.get("status")), FAILED)
 
 
-def act(job_id: str, action: str, *, json: bool) -> int:
+def act(job_id: str, action: str, *, reason: str | None = None, json: bool) -> int:
     """Something that is done to a job as a whole."""
     with connect() as api:
-        answer = api.post(f"/v1/jobs/{job_id}/{action}", headers=once())
+        path = f"/v1/jobs/{job_id}/{action}"
+        answer = api.post(path, headers=once(), params={"reason": reason})
     return _done(answer, f"{action}: job {job_id}", json=json)
 
 
-def retry(job_id: str, chunk: str | None, *, json: bool) -> int:
+def retry(job_id: str, chunk: str | None, *, reason: str | None = None, json: bool) -> int:
     """Try one failed chunk again, or all."""
     what = "" if chunk is None else f"/chunks/{chunk}"
     with connect() as api:
-        answer = api.post(f"/v1/jobs/{job_id}{what}/retry", headers=once())
+        path = f"/v1/jobs/{job_id}{what}/retry"
+        answer = api.post(path, headers=once(), params={"reason": reason})
     code = _done(answer, f"retry: {chunk or 'all failed chunks'} of job {job_id}", json=json)
     return _say_how_to_follow(job_id, code)
 
 
-def extend(job_id: str, number: int, priority: int | None, *, json: bool) -> int:
+def extend(
+    job_id: str, number: int, priority: int | None, *, reason: str | None = None, json: bool
+) -> int:
     """Ask for more images."""
     with connect() as api:
         answer = api.post(
             f"/v1/jobs/{job_id}/chunks",
             headers=once(),
-            params={"max_images": number, "priority": priority},
+            params={"max_images": number, "priority": priority, "reason": reason},
         )
     code = _done(answer, f"job {job_id} is now for {answer['max_images']} images", json=json)
     return _say_how_to_follow(job_id, code)
 
 
-def delete(job_id: str, *, json: bool) -> int:
+def delete(job_id: str, *, reason: str | None = None, json: bool) -> int:
     """Forget a job."""
     with connect() as api:
-        api.delete(f"/v1/jobs/{job_id}")
+        api.delete(f"/v1/jobs/{job_id}", reason=reason)
     return _done({"job_id": job_id, "deleted": True}, f"deleted job {job_id}", json=json)
 
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pixcrawler.client.dataset import Dataset
 from pixcrawler.client.download import fetch_into
 from pixcrawler.client.errors import USAGE, ClientError
 from pixcrawler.client.values import (
+    AuditLine,
     Capacity,
     Chunk,
     Explanation,
@@ -184,9 +186,20 @@ async def workers(core: Core, *, everyone: bool) -> AsyncIterator[Worker]:
         yield Worker.model_validate(item)
 
 
-async def delete(core: Core, job_id: str) -> None:
+async def delete(core: Core, job_id: str, reason: str | None) -> None:
     """Forget a job."""
-    await core.delete(f"/v1/jobs/{job_id}")
+    await core.delete(f"/v1/jobs/{job_id}", reason=reason)
+
+
+async def audit(
+    core: Core, since: datetime | timedelta | None, action: str | None, job_id: str | None
+) -> AsyncIterator[AuditLine]:
+    """What was done, the latest first."""
+    if isinstance(since, timedelta):
+        since = datetime.now(UTC) - since
+    start = None if since is None else since.astimezone(UTC).isoformat()
+    async for item in core.pages("/v1/audit", since=start, action=action, job_id=job_id):
+        yield AuditLine.model_validate(item)
 
 
 async def progress(core: Core, job_id: str) -> Progress:

@@ -1,6 +1,7 @@
 """What the API says, as frozen values; fields that this version does not know are kept too."""
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +12,7 @@ from pixcrawler.common.transform import DEFAULT_QUALITY
 
 __all__ = [
     "Attempt",
+    "AuditLine",
     "Capacity",
     "Chunk",
     "Explanation",
@@ -241,6 +243,26 @@ class Worker(Told):
     last_seen_at: datetime
     silent_s: float
     deadline_at: datetime
+
+
+class AuditLine(Told):
+    """Something that somebody did, and why.
+
+    It was done to `subject`, which is `owner`'s (the whole system's, if that is empty), with the
+    key `key_id` of `actor` (by a command on the database itself, if those are empty). `details` say
+    what changed, as values or as `{"before": …, "after": …}`; `reason` is in the actor's words.
+    """
+
+    id: int
+    at: datetime
+    owner: str
+    actor: str
+    key_id: str
+    action: str
+    subject: str
+    job_id: str | None = None
+    details: dict[str, Any] = {}
+    reason: str = ""
 
 
 class Record(Told):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pixcrawler.common import audit
 from pixcrawler.common.db.tables import api_keys
 from pixcrawler.common.events import Value
 
@@ -77,15 +78,17 @@ async def create(
     *,
     name: str = "",
     limits: KeyLimits = DEFAULT_LIMITS,
+    reason: str = "",
 ) -> CreatedKey:
-    """Make a key, in the caller's transaction.
+    """Make a key, in the caller's transaction; the audit log says so.
 
     Args:
-        connection: Of a role that may write `api_keys`.
+        connection: Of a role that may write `api_keys` and `audit_log`.
         owner: Whose it is, not empty.
         scope: `read`, `write` or `admin`.
         name: What it is for, to people.
         limits: Its own.
+        reason: Why, for the audit log.
 
     Raises:
         ValueError: the owner is empty, the scope is unknown, or a limit is negative.
@@ -106,6 +109,15 @@ async def create(
             **limits._asdict(),
         )
         .returning(api_keys)
+    )
+    own = {name: limit for name, limit in limits._asdict().items() if limit is not None}
+    await audit.write(
+        connection,
+        audit.Actor(reason=reason),
+        "key.create",
+        key_id,
+        {"scope": Scope(scope).value, "name": name, **own},
+        owner=owner,
     )
     return CreatedKey(
         f"{PREFIX}_{key_id}_{secret}", ApiKey.model_validate(dict(made.mappings().one()))
@@ -151,14 +163,26 @@ async def list_keys(connection: AsyncConnection, owner: str | None = None) -> li
     return [ApiKey.model_validate(dict(row)) for row in found.mappings()]
 
 
-async def revoke(connection: AsyncConnection, key_id: str) -> bool:
-    """End a key, from now on; False if there is none such. Again and again does no harm."""
+async def revoke(connection: AsyncConnection, key_id: str, *, reason: str = "") -> bool:
+    """End a key, from now on; False if there is none such. Again and again does no harm.
+
+    Args:
+        connection: As for `create`.
+        key_id: Which.
+        reason: Why, for the audit log.
+    """
     ended = await connection.execute(
         update(api_keys)
-        .where(api_keys.c.key_id == key_id)
-        .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
+        .where(api_keys.c.key_id == key_id, api_keys.c.revoked_at.is_(None))
+        .values(revoked_at=func.now())
+        .returning(api_keys.c.owner)
     )
-    return bool(ended.rowcount)
+    if owners := list(ended.scalars()):
+        actor = audit.Actor(reason=reason)
+        await audit.write(connection, actor, "key.revoke", key_id, owner=owners[0])
+        return True
+    known = await connection.scalar(select(api_keys.c.key_id).where(api_keys.c.key_id == key_id))
+    return known is not None
 
 
 def _digest(secret: str) -> bytes:

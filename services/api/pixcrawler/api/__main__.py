@@ -41,7 +41,7 @@ async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
     courier = Courier(runtime.engine, settings)
     finished = partial(handle_job_finished, engine=runtime.engine, hint=courier.hint)
     ends = runtime.stage([Route(JobFinished, finished)], watch_jobs=False)
-    bury = tombstones(runtime.engine, settings.api_tombstone_days)
+    bury = tombstones(runtime.engine, settings.api_tombstone_days, settings.api_audit_days)
     return [web, feed, relay, Aside(ends), courier, bury]
 
 

@@ -8,6 +8,7 @@ from pixcrawler.api.middleware import BodyLimit, RequestLog, allow_origins
 from pixcrawler.api.openapi import Api
 from pixcrawler.api.parts import Parts
 from pixcrawler.api.routes import (
+    audit,
     chunks,
     jobs,
     lists,
@@ -34,7 +35,7 @@ is not takes an `Idempotency-Key`. 429 and 503 say in `Retry-After` when to come
 
 ROUTERS = tuple(
     routes.router
-    for routes in (jobs, live, chunks, results, pictures, lists, webhooks, operations, page)
+    for routes in (jobs, live, chunks, results, pictures, lists, webhooks, operations, audit, page)
 )
 
 

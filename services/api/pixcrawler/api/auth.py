@@ -3,14 +3,16 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from pixcrawler.api.handler import Caller
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import Problem, over_limit
 from pixcrawler.api.quotas import Quotas
-from pixcrawler.common import keys, logs, telemetry
+from pixcrawler.common import audit, keys, logs, telemetry
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.keys import ApiKey, Scope
 
@@ -67,12 +69,43 @@ def caller_with(needed: Scope) -> Callable[[Request, ApiKey], Awaitable[Caller]]
             active_jobs=_limit(key.active_jobs, settings.api_active_jobs),
             images_per_day=_limit(key.images_per_day, settings.api_images_per_day),
         )
-        return Caller(key.owner, None if trace is None else str(trace), quotas, key.scope)
+        return Caller(
+            key.owner, None if trace is None else str(trace), quotas, key.scope, key.key_id
+        )
 
     return caller
 
 
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise PydanticCustomError("value_error", "must be one line of text that can be printed")
+    return value
+
+
+Why = Annotated[
+    str,
+    Query(
+        max_length=audit.REASON_AT_MOST,
+        description="Why, in your words: the audit log keeps it (`GET /v1/audit`).",
+        examples=["the wrong keywords"],
+    ),
+    AfterValidator(_printable),
+]
+
+
+def acting_with(who: Callable[..., Awaitable[Caller]]) -> Callable[..., Awaitable[Caller]]:
+    """A dependency: whoever acts, and why; the audit log gets a line of it."""
+
+    async def acting(caller: Annotated[Caller, Depends(who)], reason: Why = "") -> Caller:
+        return caller._replace(reason=reason)
+
+    return acting
+
+
 reader = caller_with(Scope.READ)
 writer = caller_with(Scope.WRITE)
+admin = caller_with(Scope.ADMIN)
 Reader = Annotated[Caller, Depends(reader)]
 Writer = Annotated[Caller, Depends(writer)]
+Acting = Annotated[Caller, Depends(acting_with(writer))]
+Operator = Annotated[Caller, Depends(acting_with(admin))]

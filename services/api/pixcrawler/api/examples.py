@@ -16,6 +16,7 @@ from pixcrawler.api.licenses import LicenseCount
 from pixcrawler.api.lists.store import RejectedView
 from pixcrawler.api.views import (
     Attempt,
+    AuditLine,
     CapacityView,
     ChunkProgressView,
     ChunkView,
@@ -354,6 +355,22 @@ WORKERS: Final = Page[Holding](
             last_seen_at=_SEEN,
             silent_s=2.0,
             deadline_at=_SEEN + timedelta(seconds=900),
+        ),
+    )
+)
+AUDIT: Final = Page[AuditLine](
+    items=(
+        AuditLine(
+            id=41,
+            at=AT,
+            owner="ann",
+            actor="ann",
+            key_id="5f3a9c1e0b7d",
+            action="job.extend",
+            subject=JOB_ID,
+            job_id=JOB_ID,
+            details={"max_images": {"before": 200, "after": 300}},
+            reason="the training wants more",
         ),
     )
 )

@@ -5,7 +5,7 @@ own count under the lock of its row. The event leaves in the same transaction th
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic_core import PydanticCustomError
@@ -22,7 +22,8 @@ from pixcrawler.api.requests import NewJob, Start, check_sources
 from pixcrawler.api.settings import Settings
 from pixcrawler.api.store import JobRecord, LockedJob
 from pixcrawler.api.views import Started, chunk_view, job_view
-from pixcrawler.common import ids, logs, outbox, telemetry
+from pixcrawler.common import audit, ids, logs, outbox, telemetry
+from pixcrawler.common.audit import Action, Actor
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.db.tables import crawl_jobs
@@ -37,13 +38,20 @@ log = logs.get(__name__)
 class Caller(NamedTuple):
     """Who asks, the trace that the request belongs to (a W3C traceparent), and what they may have.
 
-    A request that names no trace belongs to none.
+    A request that names no trace belongs to none. `key_id` and `reason` are for the audit log.
     """
 
     owner: str
     traceparent: str | None
     quotas: Quotas = Quotas()
     scope: Scope = Scope.READ
+    key_id: str = ""
+    reason: str = ""
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts, as the audit log says it."""
+        return Actor(self.owner, self.key_id, self.reason)
 
 
 class Answer(NamedTuple):
@@ -155,6 +163,8 @@ class Jobs:
             if priority is not None:
                 changed["priority"] = priority
             await store.update_job(connection, job_id, **changed)
+            told = {name: (getattr(job, name), value) for name, value in changed.items()}
+            await _note(connection, caller, "job.extend", job_id, told)
             if job.round:
                 number = job.round + 1
                 await self._add_round(connection, caller, job, "extend", images=images)
@@ -183,6 +193,7 @@ class Jobs:
                 raise conflict("no chunk of this job has failed")
             if not await store.waits_for_retry(connection, job_id, None):
                 await self._add_retry(connection, caller, job, None)
+                await _note(connection, caller, "job.retry", job_id, {"round": job.round + 1})
             answer = await _shown(connection, caller.owner, job_id)
             await once.keep(connection, answer.content, job_id=job_id)
         self._hint()
@@ -213,6 +224,8 @@ class Jobs:
                 raise conflict(f"chunk {index} was retried already")
             if not await store.waits_for_retry(connection, job_id, chunk.chunk_id):
                 await self._add_retry(connection, caller, job, chunk.chunk_id)
+                told = {"round": job.round + 1, "error": chunk.error}
+                await _note(connection, caller, "chunk.retry", job_id, told, of=chunk.chunk_id)
             answer = Answer(job_id, chunk_view(chunk).model_dump_json())
             await once.keep(connection, answer.content, job_id=job_id)
         self._hint()
@@ -240,6 +253,7 @@ class Jobs:
                 if not job.round:
                     await store.add_round(connection, job_id, 1, "cancel")
                 await self._tell(connection, job.traceparent, JobCancelled(job_id=job_id))
+                await _note(connection, caller, "job.cancel", job_id, {"round": job.round})
             answer = await _shown(connection, caller.owner, job_id)
             await once.keep(connection, answer.content, job_id=job_id)
         self._hint()
@@ -261,6 +275,7 @@ class Jobs:
             )
             await deliveries.forget(connection, job_id)
             await self._tell(connection, job.traceparent, JobCancelled(job_id=job_id, deleted=True))
+            await _note(connection, caller, "job.delete", job_id, {"name": job.name})
         self._hint()
 
     def _row(
@@ -353,6 +368,19 @@ class Jobs:
             event_id=event.event_id,
             trace_id=trace.trace_id,
         )
+
+
+async def _note(
+    connection: AsyncConnection,
+    caller: Caller,
+    action: Action,
+    job_id: str,
+    details: Mapping[str, object],
+    *,
+    of: str | None = None,
+) -> None:
+    """A line in the audit log, about a job or something of it."""
+    await audit.write(connection, caller.actor, action, of or job_id, details, job_id=job_id)
 
 
 async def _number(connection: AsyncConnection, owner: str, asked: NewJob) -> int:

@@ -34,6 +34,7 @@ TAGS: Final[list[Json]] = [
     {"name": "url lists", "description": "Lists of URLs of your own, up to millions of rows."},
     {"name": "webhooks", "description": "Being told of the end of a round, signed."},
     {"name": "operations", "description": "How much runs at a time, what can be searched."},
+    {"name": "audit", "description": "Who did what, and why."},
 ]
 
 HEADERS: Final[dict[str, Json]] = {
@@ -324,9 +325,9 @@ def _complete(path: str, operation: Json, route: APIRoute) -> None:
             one["value"]["instance"] = asked
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _never_null(parameter["schema"])
-    if _needs_writing(route.dependant):
+    if scope := _scope(route.dependant):
         ways = operation["security"]
-        operation["security"] = [{key: ["write"] for key in way} for way in ways]
+        operation["security"] = [{key: [scope] for key in way} for way in ways]
 
 
 def _keep_nulls(answer: Json, told: Json) -> None:
@@ -350,8 +351,8 @@ def _shared(operation: Json, route: APIRoute) -> Iterator[tuple[int, Refusals]]:
                 "wrong": Problem(401, "the API key is not valid"),
             },
         )
-        if _needs_writing(route.dependant):
-            detail = "this needs a key with the scope write; yours has read"
+        if scope := _scope(route.dependant):
+            detail = f"this needs a key with the scope {scope}; yours has read"
             yield 403, {"scope": Problem(403, detail)}
         detail = "this key may make 60000 requests in a minute"
         limited = over_limit("requests_per_minute", 60_000, detail, again_s=1)
@@ -390,6 +391,7 @@ def _wrong(parameters: Mapping[str, Json]) -> Refusals:
     known = {
         "limit": wrong_value("limit", "limit: Input should be less than or equal to 200"),
         "cursor": wrong_value("cursor", "cursor is not one that a list has given"),
+        "reason": wrong_value("reason", "reason: String should have at most 500 characters"),
         "idempotency-key": wrong_value(
             "idempotency-key", "idempotency-key: String should have at least 1 character"
         ),
@@ -397,8 +399,14 @@ def _wrong(parameters: Mapping[str, Json]) -> Refusals:
     return {name: each for name, each in known.items() if name in parameters}
 
 
-def _needs_writing(dependant: Dependant) -> bool:
-    return dependant.call is auth.writer or any(map(_needs_writing, dependant.dependencies))
+def _scope(dependant: Dependant) -> str:
+    """What more than `read` a key needs; empty where that is enough."""
+    if dependant.call in _SCOPES:
+        return _SCOPES[dependant.call]
+    return next(filter(None, map(_scope, dependant.dependencies)), "")
+
+
+_SCOPES: Final[Mapping[Any, str]] = {auth.writer: "write", auth.admin: "admin"}
 
 
 def _filled(path: str) -> str:

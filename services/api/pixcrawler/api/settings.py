@@ -97,6 +97,8 @@ class Settings(ResourceSettings, DeadlineSettings, ServiceSettings):
     api_tombstone_days: int = Field(default=35, ge=1)
     """Days that a deleted job is remembered; longer than the longest retention of a topic (30), so
     that a replayed event finds it deleted and not unknown."""
+    api_audit_days: int = Field(default=400, ge=1)
+    """Days that a line of the audit log is kept."""
 
     @property
     def link_key(self) -> bytes:

@@ -60,6 +60,8 @@ class LockedJob(Value):
     """A job's row while it is locked; `urls` is how many the caller brought along."""
 
     job_id: str
+    name: str
+    priority: int
     keywords: tuple[str, ...]
     sources: tuple[str, ...]
     urls: int
@@ -296,7 +298,7 @@ async def lock_job(connection: AsyncConnection, owner: str, job_id: str) -> Lock
     """
     found = await connection.execute(
         text("""
-            SELECT job_id, keywords, sources, max_images, chunk_size, round,
+            SELECT job_id, name, priority, keywords, sources, max_images, chunk_size, round,
                    CASE jsonb_typeof(urls) WHEN 'array' THEN jsonb_array_length(urls) ELSE
                        coalesce((SELECT rows FROM url_lists AS l
                                   WHERE l.list_id = url_list_id AND l.deleted_at IS NULL), 0) END

@@ -275,6 +275,31 @@ def holding_view(held: Held, now: datetime) -> Holding:
     return Holding(**held.model_dump(exclude={"takebacks"}), silent_s=round(silent, 1))
 
 
+class AuditLine(View):
+    """Something that somebody did."""
+
+    id: int
+    """Of the line; a later one has a greater id."""
+    at: datetime
+    """When."""
+    owner: str
+    """Whose thing it was done to; empty: the whole system's."""
+    actor: str
+    """Whose key it was done with; empty: at the desk, by a command on the database itself."""
+    key_id: str
+    """The public part of that key."""
+    action: str
+    """What was done, such as `job.cancel`; new ones may come."""
+    subject: str
+    """To what: the id of a job, a chunk or a key, or a name."""
+    job_id: str | None
+    """The job that it is about, if it is about one."""
+    details: Mapping[str, Any]
+    """What changed: a number or text, or an object of `before` and `after`."""
+    reason: str
+    """Why, in the words of whoever did it."""
+
+
 def job_view(job: JobRecord) -> JobView:
     """A job as clients see it."""
     finished = job.status in TERMINAL and job.progress is not None

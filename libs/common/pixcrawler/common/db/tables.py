@@ -287,10 +287,28 @@ outbox = Table(
     Index("ix_outbox_unsent", "id", postgresql_where=text("NOT sent")),
 )
 
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    Column("owner", Text, nullable=False),  # whose thing it was done to; empty: the whole system's
+    Column("actor", Text, nullable=False),  # whose key it was done with; empty: at the desk
+    Column("key_id", Text, nullable=False),
+    Column("action", Text, nullable=False),  # pixcrawler.common.audit.Action
+    Column("subject", Text, nullable=False),
+    Column("job_id", Text),  # no reference: a line outlives its job
+    Column("details", JSONB, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("ix_audit_log_at", "at"),
+    Index("ix_audit_log_owner_id", "owner", "id"),
+    Index("ix_audit_log_job_id", "job_id", "id"),
+)
+
 OWNERS: dict[str, tuple[str, ...]] = {
     "api": (
         *("crawl_jobs", "job_requests", "api_keys", "url_lists", "idempotency_keys"),
-        *("webhook_deliveries", "webhook_secrets"),
+        *("webhook_deliveries", "webhook_secrets", "audit_log"),
     ),
     "planner": ("job_chunks", "job_rounds"),
     "validator": ("image_claims", "chunk_claims"),

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
 from pixcrawler.api import cursors, examples, store, views
-from pixcrawler.api.auth import Reader, Writer
+from pixcrawler.api.auth import Acting, Reader
 from pixcrawler.api.openapi import answers, wrong
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import Problem, not_found
@@ -110,7 +110,7 @@ async def get_chunk(parts: PartsOf, caller: Reader, job_id: JobId, chunk: ChunkN
 async def retry_chunk(
     *,
     parts: PartsOf,
-    caller: Writer,
+    caller: Acting,
     job_id: JobId,
     chunk: ChunkName,
     idempotency_key: IdempotencyKey = None,

@@ -5,7 +5,7 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Body, Depends, Query, Response
 
 from pixcrawler.api import cursors, etags, examples, explanations, store, views
-from pixcrawler.api.auth import Reader, Writer
+from pixcrawler.api.auth import Acting, Reader, Writer
 from pixcrawler.api.explanations import Explanation
 from pixcrawler.api.openapi import answers, too_much, wrong
 from pixcrawler.api.parts import Parts, parts_of
@@ -118,7 +118,7 @@ async def get_job(
     summary="Delete a job",
     responses=answers(204, "It is gone."),
 )
-async def delete_job(parts: PartsOf, caller: Writer, job_id: JobId) -> None:
+async def delete_job(parts: PartsOf, caller: Acting, job_id: JobId) -> None:
     """Cancel a job and forget it: 404 at once; its files go as soon as the work has stopped."""
     await parts.jobs.delete(caller, job_id)
 
@@ -194,7 +194,7 @@ async def start_job(
 async def extend_job(
     *,
     parts: PartsOf,
-    caller: Writer,
+    caller: Acting,
     job_id: JobId,
     max_images: Annotated[
         MaxImages,
@@ -228,7 +228,7 @@ async def extend_job(
     ),
 )
 async def retry_job(
-    parts: PartsOf, caller: Writer, job_id: JobId, idempotency_key: IdempotencyKey = None
+    parts: PartsOf, caller: Acting, job_id: JobId, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Try all failed chunks again, as new ones: a further round."""
     return accepted(await parts.jobs.retry(caller, job_id, idempotency_key))
@@ -247,7 +247,7 @@ async def retry_job(
     ),
 )
 async def cancel_job(
-    parts: PartsOf, caller: Writer, job_id: JobId, idempotency_key: IdempotencyKey = None
+    parts: PartsOf, caller: Acting, job_id: JobId, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Stop a job; what was uploaded stays, with an index. A finished one: 409."""
     return accepted(await parts.jobs.cancel(caller, job_id, idempotency_key))

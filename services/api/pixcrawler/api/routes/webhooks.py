@@ -6,13 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 
 from pixcrawler.api import cursors, deliveries, examples, webhooks
-from pixcrawler.api.auth import Reader, Writer
+from pixcrawler.api.auth import Acting, Reader, Writer
 from pixcrawler.api.deliveries import Delivery, Secret
 from pixcrawler.api.idempotency import Once, digest
 from pixcrawler.api.openapi import answers
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.routes.paths import Cursor, IdempotencyKey, JobId, Limit, found_job
 from pixcrawler.api.views import Page
+from pixcrawler.common import audit
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import Value
@@ -86,7 +87,7 @@ async def get_webhook_secret(parts: PartsOf, caller: Writer, response: Response)
     ),
 )
 async def change_webhook_secret(
-    parts: PartsOf, caller: Writer, response: Response, idempotency_key: IdempotencyKey = None
+    parts: PartsOf, caller: Acting, response: Response, idempotency_key: IdempotencyKey = None
 ) -> SecretView:
     """Change the secret; for a day the one before signs as well, so that nothing gets lost."""
     once = Once(caller.owner, idempotency_key, digest("change webhook secret"))
@@ -95,6 +96,7 @@ async def change_webhook_secret(
         if await once.said(connection):  # no other table keeps a secret: it is the one that holds
             return _view(await deliveries.secret(connection, caller.owner), response)
         changed = await deliveries.change_secret(connection, caller.owner)
+        await audit.write(connection, caller.actor, "webhook_secret.change", caller.owner)
         await once.keep(connection, None)
     return _view(changed, response)
 
