@@ -9,7 +9,8 @@ it is what a release later could be:
 - it calls the column `crawl_jobs.project_id` by another name, `project`.
 
 Of its two migrations the first one adds what is new, and keeps both names of the renamed column
-equal for as long as both versions serve; the second one takes the old name away once nobody uses it.
+equal for as long as both versions serve; the second one takes the old name away once nobody uses
+it.
 """
 
 import importlib

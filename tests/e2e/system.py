@@ -45,6 +45,10 @@ T = TypeVar("T")
 STAGES = ("planner", "downloader", "validator", "uploader", "tracker")
 SERVICES = ("api", *STAGES)
 
+FORKS = tuple(f"pixcrawler.{name}.__main__" for name in SERVICES)
+"""Replicas are forked from a process that has imported them: they start often, and two seconds of a
+core go into it otherwise. (`test_command` and the demo start them as users do.)"""
+
 CHUNK_SIZE = 20
 """So that small jobs have many chunks."""
 
@@ -336,16 +340,15 @@ class System:
 
 def programs(points: Path) -> tuple[Program, ...]:
     """Every service as a program that can die at a point; where none is armed it is as it is."""
-    can_die = f"PIXCRAWLER_FAILPOINTS={points}"
+    can_die = {"PIXCRAWLER_FAILPOINTS": str(points)}
     return tuple(
-        program.model_copy(update={"argv": ("/usr/bin/env", can_die, *program.argv)})
-        for program in up_options.SERVICES
+        program.model_copy(update={"environment": can_die}) for program in up_options.SERVICES
     )
 
 
 def through(port: int, program: Program) -> Program:
     """The program, with its database behind this port."""
-    argv = (sys.executable, "-I", "-S", through_port.__file__, str(port), *program.argv)
+    argv = (sys.executable, "-P", through_port.__file__, str(port), *program.argv)
     return program.model_copy(update={"argv": argv})
 
 
@@ -404,6 +407,7 @@ def running(
             scale=dict(scale),
             brokers=brokers,
             programs=run,
+            forks=FORKS,
         )
         background = stack.enter_context(Background())
         started = stack.enter_context(temporary(options, on_event, environment=environment))

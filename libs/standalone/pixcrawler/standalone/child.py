@@ -11,7 +11,7 @@ import ctypes
 import os
 import sys
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _CANNOT_EXECUTE = 126  # the shell's exit code for it
 
 
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
             os.setgid(gid)
             os.setuid(uid)
         if sys.platform == "linux" and death_signal > 0:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
             if os.getppid() != parent:
                 return 0  # the parent died before the signal was set
         os.execv(program[0], program)  # noqa: S606 - becoming another program is the purpose

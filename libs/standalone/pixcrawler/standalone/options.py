@@ -27,6 +27,8 @@ class Program(BaseModel):
     service: str
     argv: tuple[str, ...]
     """Absolute path of the program, and its arguments."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Beside what all are told."""
 
 
 def service(name: str) -> Program:
@@ -66,6 +68,9 @@ class UpOptions(BaseModel):
     programs: tuple[Program, ...] = SERVICES
     """What runs beside Kafka and PostgreSQL; one of them is the ``api``, which has the port. None
     at all: to look after the data while nobody works on it."""
+
+    forks: tuple[str, ...] = ()
+    """Modules to import once, so that programs that need them start at once: see `forks`."""
 
     @field_validator("data_dir", "cache_dir")
     @classmethod

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from . import child
 from .errors import StandaloneError
+from .forks import Forked
 
 _POLL_S = 0.02
 _KILLED_S = 10.0  # what a busy machine may take to end what was killed
@@ -45,7 +46,7 @@ class Child:
         self.name = name
         self.log = log
         self.log_limit_bytes = log_limit_bytes
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._log_start = 0
 
     @property
@@ -71,6 +72,7 @@ class Child:
         cwd: Path | None = None,
         user: User | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
+        fork: bool = False,
     ) -> None:
         """Start the program in a session of its own, so that Ctrl-C reaches only the supervisor.
 
@@ -80,12 +82,15 @@ class Child:
             cwd: Its directory; ours by default.
             user: Whom to become (as root only).
             death_signal: What the kernel sends it if we die.
+            fork: Not a process from the beginning, but one that has imported what `forks.prepare`
+                was told. Only for what `forks.can_fork`, and not for another user.
 
         Raises:
             StandaloneError: The log cannot be written, or no process can be made.
         """
         if self.running:
             return
+        program = [os.fspath(argument) for argument in argv]
         account = (str(user.uid), str(user.gid)) if user else ("-1", "-1")
         shim = [sys.executable, "-I", "-S", child.__file__]
         shim += [str(os.getpid()), str(int(death_signal)), *account, "--"]
@@ -94,8 +99,13 @@ class Child:
             self.trim_log()
             with self.log.open("ab") as log:
                 self._log_start = log.tell()
+                if fork:
+                    self._process = Forked(
+                        program, log=self.log, env=env, cwd=cwd, death_signal=death_signal
+                    )
+                    return
                 self._process = subprocess.Popen(  # noqa: S603 - our own programs
-                    [*shim, *(os.fspath(argument) for argument in argv)],
+                    [*shim, *program],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -13,6 +13,7 @@ from importlib import import_module
 
 from pixcrawler.common.limits import STOP_MARGIN_S
 
+from . import forks
 from .errors import StandaloneError
 from .events import Event, Kind, OnEvent, ignore
 from .kafka import BrokerPorts, Kafka, KafkaSettings, brokers_in
@@ -69,6 +70,8 @@ class Supervisor:
             StandaloneError: It could not start; then nothing of it runs.
         """
         self._prepare_directory()
+        if self.options.forks:
+            forks.prepare(self.options.forks)
         with ExitStack() as stack:
             stack.enter_context(supervisor_lock(self.paths))
             await self._end_leftovers()
@@ -269,7 +272,16 @@ class Supervisor:
                 environment["PIXCRAWLER_DATABASE_URL"] = schema.service_url(
                     database_url, program.service, password
                 )
-            replicas.append(Replica(name, program, port, environment, self.paths.logs))
+            replicas.append(
+                Replica(
+                    name,
+                    program,
+                    port,
+                    environment | program.environment,
+                    self.paths.logs,
+                    fork=bool(self.options.forks),
+                )
+            )
         return replicas
 
     def _changed(self, keeper: Keeper) -> None:

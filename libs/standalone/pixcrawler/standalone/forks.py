@@ -1,0 +1,106 @@
+"""Python programs that start at once: forked from a process that has imported what they need.
+
+The services' imports take two seconds of a core for each replica, each time that it starts. Where
+systems come and go, as in tests, that is most of the work; where one runs for long, it is nothing,
+and a process of its own from the beginning is smaller: so this is asked for (`UpOptions.forks`).
+
+That process is multiprocessing's forkserver. It has one thread and does nothing but fork, and it
+ends when its parent does; its children end with it. (Linux only; see `child`.)
+"""
+
+import ctypes
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from .child import PR_SET_PDEATHSIG
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def prepare(modules: Sequence[str]) -> None:
+    """Begin to import; what is forked from now on waits for that, and has these modules."""
+    _CONTEXT.set_forkserver_preload(list(modules))
+    forkserver.ensure_running()
+
+
+def can_fork(argv: Sequence[str]) -> bool:
+    """Whether it is for this very Python: ``PYTHON -m MODULE …`` or ``PYTHON -P FILE …``."""
+    return argv[0] == sys.executable and argv[1] in {"-m", "-P"}
+
+
+class Forked:
+    """A running program, with as much of `subprocess.Popen` as `Child` needs."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None,
+        cwd: Path | None,
+        death_signal: signal.Signals,
+    ) -> None:
+        """Start it in a session of its own; the arguments are those of `Child.spawn`.
+
+        Raises:
+            OSError: No process can be made.
+        """
+        told = dict(os.environ if env is None else env)
+        self._process: BaseProcess = _CONTEXT.Process(
+            target=_become, args=(tuple(argv), log, told, cwd, death_signal), daemon=True
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, if there is somebody to receive it."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def _become(
+    argv: tuple[str, ...],
+    log: Path,
+    env: Mapping[str, str],
+    cwd: Path | None,
+    death_signal: signal.Signals,
+) -> None:
+    """Be the program: what `Popen` and `child` do to a new process, and then its code."""
+    os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+    starter = multiprocessing.parent_process()
+    if starter is None or not starter.is_alive():
+        return  # it died before the signal was set
+    _write_to(log)
+    os.environ.clear()
+    os.environ.update(env)
+    if cwd is not None:
+        os.chdir(cwd)
+    kind, program, sys.argv = argv[1], argv[2], list(argv[2:])
+    if kind == "-m":
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(program, run_name="__main__")
+
+
+def _write_to(log: Path) -> None:
+    """Output goes to the log, a line at a time."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - for good
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - for good
