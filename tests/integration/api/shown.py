@@ -65,6 +65,8 @@ ROUTES = {
     "HEAD /v1/files/{name:path}": Entry(Shown.SIGNED, "?filename=x&expires=9999999999&signature=0"),
     "GET /v1/capacity": COMMON,
     "GET /v1/workers": THEIRS,
+    "GET /v1/urls": Entry(Shown.THEIRS, "?url=http://a"),
+    "GET /v1/drops": THEIRS,
     "GET /v1/sources": COMMON,
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,

@@ -16,7 +16,7 @@ from tests.unit.client.test_watching import progress
 
 COMMANDS = {
     "": (
-        *("run", "up", "down", "status", "chunks", "capacity", "workers", "audit"),
+        *("run", "up", "down", "status", "chunks", "capacity", "workers", "url", "drops", "audit"),
         "completion",
     ),
     "jobs": (
@@ -115,6 +115,7 @@ def test_help_of_a_group(
         ("jobs list --status funny", "'--status'"),
         ("jobs extend JOB", "'-n'"),
         ("topics tail t --from nonsense", "--from takes beginning"),
+        ("drops --since yesterday", "--since takes 90s"),
         ("dlq list funny", "'STAGE'"),
         ("up --scale funny=2", "there is no service funny"),
         ("up --scale downloader", "--scale takes"),

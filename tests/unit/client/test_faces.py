@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,53 @@ def test_a_text_is_no_list(fake: FakeApi) -> None:
     with PixCrawler(fake.url, "key") as client, pytest.raises(ClientError, match=r"pathlib\.Path"):
         client.run(urls="list.csv")
     assert fake.asked == []
+
+
+async def test_over_all_jobs(fake: FakeApi) -> None:
+    """Where a URL was, page by page; what was dropped since a moment; whose the slots are."""
+    finding = {
+        "job_id": JOB,
+        "job_created_at": MOMENT,
+        "owner": "ann",
+        "chunk_id": f"{JOB}-00000",
+        "chunk_status": "completed",
+        "url": "http://a",
+        "outcome": "kept",
+    }
+    looked = {"searched_chunks": 1, "searched_since": MOMENT}
+    fake.documents |= {
+        "GET /v1/urls": [
+            {"items": [finding], "next_cursor": "more", **looked},
+            {"items": [finding | {"outcome": None}], "next_cursor": None, **looked},
+        ]
+        * 2,
+        "GET /v1/drops": {
+            "since": MOMENT,
+            "as_of": MOMENT,
+            "outcomes": [
+                {"outcome": "corrupt", "count": 2, "reasons": [{"name": "cut", "count": 2}]}
+            ],
+        },
+        "GET /v1/capacity": {
+            "active_chunks": 1,
+            "max_chunks": 2,
+            "available": 1,
+            "utilization": 50.0,
+            "owners": [{"owner": "ann", "active_chunks": 1}],
+        },
+    }
+    moment = datetime.fromisoformat(MOMENT)
+    with PixCrawler(fake.url, "key") as client:
+        assert [each.outcome for each in client.find_url("http://a", all=True)] == ["kept", None]
+        assert client.drops(moment).outcomes[0].reasons[0].name == "cut"
+        (share,) = client.capacity(by_owner=True).owners or ()
+        assert (share.owner, share.active_chunks) == ("ann", 1)
+    async with AsyncPixCrawler(fake.url, "key") as other:
+        found = [each.outcome async for each in other.find_url("http://a", job_id=JOB)]
+        assert found == ["kept", None]
+        assert (await other.drops(all=True)).outcomes[0].count == 2
+        assert (await other.capacity()).max_chunks == 2
+    queries = [asked.query for asked in fake.requests("/v1/drops")]
+    assert queries == ["since=2026-03-14T09%3A26%3A53%2B00%3A00", "all=true"]
+    asked = [each.query for each in fake.requests("/v1/urls")]
+    assert asked[:2] == ["url=http%3A%2F%2Fa&all=true", "url=http%3A%2F%2Fa&all=true&cursor=more"]

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from pixcrawler.client import AsyncPixCrawler, PixCrawler, operating
+from pixcrawler.client import AsyncPixCrawler, PixCrawler, moments, operating
 from pixcrawler.client.errors import CommandError
 from tests.unit.client.server import JOB, FakeApi
 
@@ -52,11 +52,11 @@ def test_the_audit_log(system: FakeApi, capsys: pytest.CaptureFixture[str]) -> N
 def test_since_when() -> None:
     """So long ago, or a time; anything else is refused with what would do."""
     for text, ago in {"90s": 90, "30m": 1800, "24h": 86_400, "7d": 604_800}.items():
-        age = (datetime.now(UTC) - operating.parse_since(text)).total_seconds()
+        age = (datetime.now(UTC) - moments.since(text)).total_seconds()
         assert age == pytest.approx(ago, abs=5)
-    assert operating.parse_since("2026-01-31") == datetime(2026, 1, 31, tzinfo=UTC)
+    assert moments.since("2026-01-31") == datetime(2026, 1, 31, tzinfo=UTC)
     with pytest.raises(CommandError, match="90s, 30m, 24h, 7d or a time"):
-        operating.parse_since("yesterday")
+        moments.since("yesterday")
 
 
 async def test_the_audit_log_for_programs(system: FakeApi) -> None:

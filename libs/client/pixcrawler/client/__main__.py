@@ -75,6 +75,12 @@ def root(
 
 
 Json = Annotated[bool, typer.Option("--json", help="For machines: JSON on stdout.")]
+Everyone = Annotated[
+    bool, typer.Option("--all", help="Of all owners; needs a key with the scope admin.")
+]
+Since = Annotated[
+    str, typer.Option("--since", metavar="WHEN", help="24h, 30m, 7d, or a time (ISO 8601, UTC).")
+]
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="Its name: `topics list`.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 Folder = Annotated[
@@ -310,17 +316,56 @@ def chunks(
     return jobs.chunks(job, status, json=as_json)
 
 
-@app.command(epilog="Example: pixcrawler capacity")
-def capacity(as_json: Json = False) -> int:
+@app.command(epilog="Example: pixcrawler capacity --by-owner")
+def capacity(
+    by_owner: Annotated[
+        bool,
+        typer.Option(
+            "--by-owner", help="And whose they are: of everybody, with a key with the scope admin."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> int:
     """Slots for chunks, and how many are taken."""
-    return jobs.capacity(json=as_json)
+    from pixcrawler.client import overviews
+
+    return overviews.capacity(by_owner=by_owner, json=as_json)
+
+
+@app.command(epilog="Example: pixcrawler url https://example.org/cat.jpg")
+def url(
+    url: Annotated[
+        str,
+        typer.Argument(metavar="URL", help="As a source gave it, or as redirects led to it."),
+    ],
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only in this job.")] = None,
+    everyone: Everyone = False,
+    further: Annotated[
+        bool,
+        typer.Option("--further", help="Look through all jobs, however old; it may take a while."),
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """What happened to a URL, in every job that had it: outcome, reason, where its image is.
+
+    The latest jobs are looked through for half a second; what was not is said.
+    """
+    from pixcrawler.client import overviews
+
+    return overviews.url(url, job, everyone=everyone, further=further, json=as_json)
+
+
+@app.command(epilog="Example: pixcrawler drops --since 24h --all")
+def drops(since: Since = "24h", everyone: Everyone = False, as_json: Json = False) -> int:
+    """What was dropped most, and why, in all chunks that have ended lately."""
+    from pixcrawler.client import overviews
+
+    return overviews.drops(since, everyone=everyone, json=as_json)
 
 
 @app.command(epilog="Example: pixcrawler workers --all")
 def workers(
-    everyone: Annotated[
-        bool, typer.Option("--all", help="Of all owners; needs a key with the scope admin.")
-    ] = False,
+    everyone: Everyone = False,
     as_json: Json = False,
 ) -> int:
     """Who has which chunk: replica, stage, since when, last sign of life."""

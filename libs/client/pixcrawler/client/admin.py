@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pixcrawler.client import output
+from pixcrawler.client import moments, output
 from pixcrawler.client.connection import blob_store, database_url, kafka
 from pixcrawler.client.errors import FAILED, USAGE, CommandError
 from pixcrawler.common import admin, keys, topics
@@ -138,14 +138,13 @@ def parse_start(text: str) -> Start:
         return "end"
     if text.isdecimal():
         return int(text)
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError as error:
+    when = moments.iso(text)
+    if when is None:
         message = (
             f"--from takes beginning, end, an offset or a time such as 2026-01-31T12:00, not {text}"
         )
-        raise CommandError(message, USAGE) from error
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
+        raise CommandError(message, USAGE)
+    return when
 
 
 def keys_create(

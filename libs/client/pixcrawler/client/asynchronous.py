@@ -16,12 +16,14 @@ from pixcrawler.client.values import (
     AuditLine,
     Capacity,
     Chunk,
+    Drops,
     Explanation,
     JobInfo,
     Outcome,
     Progress,
     RejectedRow,
     Source,
+    UrlFinding,
     UrlList,
     Worker,
 )
@@ -178,9 +180,43 @@ class AsyncPixCrawler:
         async for info in found:
             yield AsyncJob(self, info)
 
-    async def capacity(self, required_chunks: int | None = None) -> Capacity:
-        """How much work is let through at a time; `can_start`: whether so many chunks could."""
-        return await operations.capacity(self.core, required_chunks)
+    async def capacity(
+        self, required_chunks: int | None = None, *, by_owner: bool = False
+    ) -> Capacity:
+        """How much work is let through at a time; `can_start`: whether so many chunks could.
+
+        Args:
+            required_chunks: So many.
+            by_owner: Also tell whose it is; of everybody, with a key with the scope `admin`.
+        """
+        return await operations.capacity(self.core, required_chunks, by_owner=by_owner)
+
+    def find_url(
+        self,
+        url: str,
+        *,
+        job_id: str | None = None,
+        all: bool = False,  # noqa: A002 - as everywhere else
+    ) -> AsyncIterator[UrlFinding]:
+        """What every job of yours that had a URL made of it, the latest first.
+
+        Jobs are looked through while you iterate; stop when you have seen enough.
+
+        Args:
+            url: As a source gave it, or as redirects led to it.
+            job_id: Only in this job.
+            all: In all owners' jobs; needs a key with the scope `admin`.
+        """
+        return operations.find_url(self.core, url, job_id=job_id, everyone=all)
+
+    async def drops(self, since: datetime | None = None, *, all: bool = False) -> Drops:  # noqa: A002
+        """What was dropped most, and why, in all chunks of yours that have ended lately.
+
+        Args:
+            since: From when on; 24 hours ago if it is not given.
+            all: Of all owners; needs a key with the scope `admin`.
+        """
+        return await operations.drops(self.core, since, everyone=all)
 
     async def sources(self) -> list[Source]:
         """What can be searched."""

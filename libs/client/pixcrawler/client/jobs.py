@@ -1,4 +1,4 @@
-"""`pixcrawler jobs …`, `chunks`, `capacity`: the API's answers, for people or for machines."""
+"""`pixcrawler jobs …`, `chunks`, `workers`: the API's answers, for people or for machines."""
 
 import itertools
 from collections.abc import Iterator
@@ -190,17 +190,6 @@ def chunks(job_id: str, status: str | None, *, json: bool) -> int:
         )
         for line in itertools.chain.from_iterable(map(_troubles, items)):
             output.result.print(line, markup=False, soft_wrap=True)
-    return 0
-
-
-def capacity(*, json: bool) -> int:
-    """How much work is let through at a time."""
-    with connect() as api:
-        answer = api.get("/v1/capacity")
-    if json:
-        output.document(answer)
-    else:
-        output.fields(answer)
     return 0
 
 

@@ -16,12 +16,14 @@ from pixcrawler.client.values import (
     AuditLine,
     Capacity,
     Chunk,
+    Drops,
     Explanation,
     JobInfo,
     Outcome,
     Progress,
     RejectedRow,
     Source,
+    UrlFinding,
     UrlList,
     Worker,
 )
@@ -243,9 +245,26 @@ async def outcomes(core: Core, job_id: str, outcome: str | None) -> AsyncIterato
         yield Outcome.model_validate(item)
 
 
-async def capacity(core: Core, required_chunks: int | None) -> Capacity:
+async def capacity(core: Core, required_chunks: int | None, *, by_owner: bool) -> Capacity:
     """How much work is let through at a time."""
-    return Capacity.model_validate(await core.get("/v1/capacity", required_chunks=required_chunks))
+    asked: Json = {"required_chunks": required_chunks, "by_owner": "true" if by_owner else None}
+    return Capacity.model_validate(await core.get("/v1/capacity", **asked))
+
+
+async def find_url(
+    core: Core, url: str, *, job_id: str | None, everyone: bool
+) -> AsyncIterator[UrlFinding]:
+    """What every job that had a URL made of it, the latest first."""
+    asked = {"url": url, "job_id": job_id, "all": "true" if everyone else None}
+    async for item in core.pages("/v1/urls", **asked):
+        yield UrlFinding.model_validate(item)
+
+
+async def drops(core: Core, since: datetime | None, *, everyone: bool) -> Drops:
+    """What was dropped since a moment."""
+    begin = None if since is None else since.astimezone(UTC).isoformat()
+    asked: Json = {"since": begin, "all": "true" if everyone else None}
+    return Drops.model_validate(await core.get("/v1/drops", **asked))
 
 
 async def sources(core: Core) -> list[Source]:

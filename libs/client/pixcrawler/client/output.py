@@ -89,6 +89,17 @@ def moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
+def seconds(value: float | None) -> str:
+    """A span as people say it: 40 s, 5 min, 2.5 h, 3.1 d; nothing for None."""
+    if value is None:
+        return ""
+    if value < 120:  # noqa: PLR2004 - two minutes
+        return f"{value:.0f} s"
+    if value < 7200:  # noqa: PLR2004 - two hours
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h" if value < 172_800 else f"{value / 86_400:.1f} d"  # noqa: PLR2004 - two days
+
+
 def fields(values: Mapping[str, object]) -> None:
     """One `name  value` line for each."""
     width = max(map(len, values), default=0)

@@ -15,18 +15,23 @@ __all__ = [
     "AuditLine",
     "Capacity",
     "Chunk",
+    "Drop",
+    "Drops",
     "Explanation",
     "Images",
     "JobInfo",
     "JobStatus",
+    "Often",
     "Options",
     "Outcome",
     "Progress",
     "Reason",
     "Record",
     "RejectedRow",
+    "Share",
     "Source",
     "Span",
+    "UrlFinding",
     "UrlList",
     "Worker",
 ]
@@ -139,8 +144,28 @@ class Outcome(Told):
     elapsed_ms: int = 0
 
 
+class Share(Told):
+    """What an owner has of the capacity, and what waits for it; `share` in percent.
+
+    `next_place` is where the first waiting chunk stands in the line; `resting_chunks` wait for
+    another try after a failure.
+    """
+
+    owner: str
+    active_chunks: int = 0
+    share: float = 0.0
+    waiting_chunks: int = 0
+    next_place: int | None = None
+    resting_chunks: int = 0
+    open_jobs: int = 0
+    oldest_wait_s: float | None = None
+
+
 class Capacity(Told):
-    """Slots for chunks over the whole cluster; `utilization` in percent."""
+    """Slots for chunks over the whole cluster; `utilization` in percent.
+
+    `owners` says who uses them, where that was asked.
+    """
 
     active_chunks: int
     max_chunks: int
@@ -148,6 +173,71 @@ class Capacity(Told):
     utilization: float
     environment: str = ""
     can_start: bool | None = None
+    owners: tuple[Share, ...] | None = None
+
+
+class UrlFinding(Told):
+    """What one chunk made of a URL; `outcome` is None while nothing is decided.
+
+    `archive` and `file_name` say where its image is, `duplicate_of` which was kept instead.
+    """
+
+    job_id: str
+    job_created_at: datetime
+    owner: str
+    chunk_id: str
+    chunk_status: str
+    stage: str = ""
+    superseded: bool = False
+    url: str
+    outcome: str | None = None
+    detail: str = ""
+    http_status: int = 0
+    final_url: str = ""
+    source: str = ""
+    keyword: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    duplicate_of: str = ""
+    archive: str = ""
+    file_name: str = ""
+    path: str = ""
+
+
+class Often(Told):
+    """Something, and how many URLs it was so with."""
+
+    name: str
+    count: int
+
+
+class Drop(Told):
+    """An outcome and how many URLs had it; `share` of all candidates, in percent."""
+
+    outcome: str
+    count: int
+    share: float = 0.0
+    reasons: tuple[Often, ...] = ()
+    sources: tuple[Often, ...] = ()
+    hosts: tuple[Often, ...] = ()
+
+
+class Drops(Told):
+    """What was dropped since a moment, the most frequent first.
+
+    The counts are of all chunks that have ended since; reasons, sources and hosts of the latest
+    `read_chunks`, which have dropped `read_dropped` URLs.
+    """
+
+    since: datetime
+    as_of: datetime
+    chunks: int = 0
+    candidates: int = 0
+    kept: int = 0
+    dropped: int = 0
+    outcomes: tuple[Drop, ...] = ()
+    read_chunks: int = 0
+    read_dropped: int = 0
 
 
 class Source(Told):

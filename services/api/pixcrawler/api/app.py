@@ -14,6 +14,7 @@ from pixcrawler.api.routes import (
     lists,
     live,
     operations,
+    overviews,
     page,
     pictures,
     results,
@@ -35,7 +36,19 @@ is not takes an `Idempotency-Key`. 429 and 503 say in `Retry-After` when to come
 
 ROUTERS = tuple(
     routes.router
-    for routes in (jobs, live, chunks, results, pictures, lists, webhooks, operations, audit, page)
+    for routes in (
+        jobs,
+        live,
+        chunks,
+        results,
+        pictures,
+        lists,
+        webhooks,
+        operations,
+        audit,
+        overviews,
+        page,
+    )
 )
 
 

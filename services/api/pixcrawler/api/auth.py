@@ -109,3 +109,19 @@ Reader = Annotated[Caller, Depends(reader)]
 Writer = Annotated[Caller, Depends(writer)]
 Acting = Annotated[Caller, Depends(acting_with(writer))]
 Operator = Annotated[Caller, Depends(acting_with(admin))]
+
+
+NOT_ALL = "all=true needs a key with the scope admin; yours has {}"
+
+
+def whose(caller: Caller, *, everyone: bool) -> str | None:
+    """The owner whose jobs are meant; None: everybody's, for whoever may see them.
+
+    Raises:
+        Problem: 403.
+    """
+    if not everyone:
+        return caller.owner
+    if not caller.scope.allows(Scope.ADMIN):
+        raise Problem(403, NOT_ALL.format(caller.scope))
+    return None

@@ -10,7 +10,9 @@ from fastapi.openapi.models import Example
 
 from pixcrawler.api import sources
 from pixcrawler.api.deliveries import Delivery
+from pixcrawler.api.drops import Drop, Drops, Often
 from pixcrawler.api.explanations import Explanation, Reason
+from pixcrawler.api.findings import UrlFinding, UrlFindings
 from pixcrawler.api.images import ImageView
 from pixcrawler.api.licenses import LicenseCount
 from pixcrawler.api.lists.store import RejectedView
@@ -25,6 +27,7 @@ from pixcrawler.api.views import (
     Holding,
     JobView,
     Page,
+    Share,
     Span,
     Started,
 )
@@ -324,6 +327,62 @@ FINISHED_EVENT: Final = Finished(
 )
 CAPACITY: Final = CapacityView(
     active_chunks=25, max_chunks=35, available=10, utilization=71.4, environment="local"
+)
+SHARE: Final = Share(
+    owner="ann",
+    active_chunks=25,
+    share=71.4,
+    waiting_chunks=40,
+    next_place=1,
+    resting_chunks=0,
+    open_jobs=2,
+    oldest_wait_s=12.5,
+)
+FINDINGS: Final = UrlFindings(
+    items=(
+        UrlFinding(
+            job_id=JOB_ID,
+            job_created_at=AT,
+            owner="ann",
+            chunk_id=CHUNK_ID,
+            chunk_status="completed",
+            stage="uploader",
+            superseded=False,
+            url="https://upload.wikimedia.org/red_panda.jpg",
+            outcome=Outcome.KEPT,
+            http_status=200,
+            final_url="https://upload.wikimedia.org/red_panda.jpg",
+            source="commons",
+            keyword="red panda",
+            bytes=91802,
+            sha256=SHA256,
+            archive=FILE.rpartition("/")[2],
+            file_name=f"images/{SHA256[:20]}.jpg",
+            path=f"/v1/jobs/{JOB_ID}/chunks/0/images/{SHA256}",
+        ),
+    ),
+    searched_chunks=12,
+    searched_since=AT,
+)
+DROPS: Final = Drops(
+    since=AT - timedelta(days=1),
+    as_of=AT,
+    chunks=12,
+    candidates=6000,
+    kept=4100,
+    dropped=1900,
+    outcomes=(
+        Drop(
+            outcome=Outcome.HTTP_ERROR,
+            count=1900,
+            share=31.7,
+            reasons=(Often(name="404 Not Found", count=1712),),
+            sources=(Often(name="commons", count=1900),),
+            hosts=(Often(name="upload.wikimedia.org", count=1900),),
+        ),
+    ),
+    read_chunks=12,
+    read_dropped=1900,
 )
 _SEEN: Final = AT + timedelta(seconds=40)
 EXPLANATION: Final = Explanation(

@@ -230,6 +230,12 @@ def problem(found: Refusals, path: str = "") -> Json:
     return told
 
 
+NOT_EVERYBODY: Final[dict[int | str, Json]] = {
+    403: problem({"all": Problem(403, auth.NOT_ALL.format("read"))})
+}
+"""Of routes that tell of all owners' jobs where they are asked for them."""
+
+
 def _headers(names: Sequence[str]) -> Json:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pixcrawler.api.archives import Archives
 from pixcrawler.api.buckets import Buckets
 from pixcrawler.api.feed import Feed
+from pixcrawler.api.findings import Findings
 from pixcrawler.api.handler import Jobs
 from pixcrawler.api.licenses import Licenses
 from pixcrawler.api.links import Links
@@ -36,6 +37,7 @@ class Parts:
     outcomes: Outcomes
     uploads: Uploads
     archives: Archives
+    findings: Findings
     licenses: Licenses
     links: Links
     feed: Feed
@@ -66,6 +68,7 @@ def make_parts(
         hint: Called when an event was put into the outbox.
         now: The wall clock, aware.
     """
+    archives = Archives(blobs)
     return Parts(
         settings=settings,
         engine=engine,
@@ -74,7 +77,8 @@ def make_parts(
         jobs=Jobs(engine, settings, source=source, hint=hint),
         outcomes=Outcomes(blobs),
         uploads=Uploads(blobs, settings),
-        archives=Archives(blobs),
+        archives=archives,
+        findings=Findings(blobs, archives),
         licenses=Licenses(blobs),
         links=Links(settings.link_key, lambda: now().timestamp()),
         feed=feed,

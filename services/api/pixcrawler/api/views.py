@@ -227,6 +227,27 @@ class DatasetView(View):
     """All of them; `dataset.json`, which lists the others, is the last."""
 
 
+class Share(View):
+    """What an owner has of the capacity, and what waits for it."""
+
+    owner: str
+    """Whose jobs."""
+    active_chunks: int
+    """Slots in use."""
+    share: float
+    """Of all slots that there are, in percent."""
+    waiting_chunks: int
+    """Chunks that wait for a slot."""
+    next_place: int | None
+    """Where the first of those stands in the line, from 1; null if none waits."""
+    resting_chunks: int
+    """Chunks that wait for another try after a failure, and not yet for a slot."""
+    open_jobs: int
+    """Jobs that were started and are not finished."""
+    oldest_wait_s: float | None
+    """Seconds for which the longest of the waiting chunks has waited; null if none waits."""
+
+
 class CapacityView(View):
     """Slots for chunks over the whole cluster."""
 
@@ -242,6 +263,8 @@ class CapacityView(View):
     """Which cluster this is (`PIXCRAWLER_RESOURCE_ENVIRONMENT`)."""
     can_start: bool | None = Field(default=None, exclude_if=lambda value: value is None)
     """Whether `required_chunks` are free; only where that was asked."""
+    owners: tuple[Share, ...] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Who uses it, most slots first; only where that was asked."""
 
 
 class Holding(View):

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
 
-from pixcrawler.api import cursors, examples, situations, sources, store, views
-from pixcrawler.api.auth import Reader
-from pixcrawler.api.openapi import answers, problem, wrong
+from pixcrawler.api import cursors, examples, shares, situations, sources, store, views
+from pixcrawler.api.auth import Reader, whose
+from pixcrawler.api.openapi import NOT_EVERYBODY, answers, problem, wrong
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import AWAY_S, Problem, respond
-from pixcrawler.api.routes.paths import Cursor, Limit
+from pixcrawler.api.routes.paths import Cursor, Everyone, Limit
 from pixcrawler.api.sources import SourceInfo
 from pixcrawler.api.views import CapacityView, Holding, Page, View
 from pixcrawler.common import capacity
@@ -57,6 +57,10 @@ _OK = HealthView(status="ok", problems={})
                 "Whether 5 could start now",
                 examples.CAPACITY.model_copy(update={"can_start": True}),
             ),
+            "by_owner": (
+                "Who uses it",
+                examples.CAPACITY.model_copy(update={"owners": (examples.SHARE,)}),
+            ),
         },
     )
     | wrong(
@@ -68,39 +72,45 @@ _OK = HealthView(status="ok", problems={})
 )
 async def get_capacity(
     parts: PartsOf,
-    caller: Reader,  # noqa: ARG001 - a key is needed, whosever it is
+    caller: Reader,
     required_chunks: Annotated[
         int | None,
         Query(
             ge=0, description="Also tell, as `can_start`, whether so many chunks find slots now."
         ),
     ] = None,
+    *,
+    by_owner: Annotated[
+        bool,
+        Query(
+            description="Also tell, as `owners`, who uses it: everybody who has an open job, with a"
+            " key with the scope admin; else only you."
+        ),
+    ] = False,
 ) -> CapacityView:
     """How many chunks may be in progress at once, over the whole cluster, and how many are."""
+    settings = parts.settings
+    owner = None if caller.scope.allows(Scope.ADMIN) else caller.owner
     async with parts.engine.connect() as connection:
         active = await store.active_chunks(connection)
-    settings = parts.settings
+        owners = (
+            await shares.shares(connection, settings.max_chunks, owner=owner) if by_owner else None
+        )
     told = capacity.describe(active, settings.max_chunks, settings.resource_environment)
     can_start = None if required_chunks is None else told.available >= required_chunks
-    return CapacityView(**told._asdict(), can_start=can_start)
-
-
-_NOT_ALL = "all=true needs a key with the scope admin; yours has {}"
+    return CapacityView(**told._asdict(), can_start=can_start, owners=owners)
 
 
 @router.get(
     "/v1/workers",
     summary="List who works on what",
-    responses=answers(200, "Chunks that hold slots, by id.", examples.WORKERS)
-    | {403: problem({"all": Problem(403, _NOT_ALL.format("read"))})},
+    responses=answers(200, "Chunks that hold slots, by id.", examples.WORKERS) | NOT_EVERYBODY,
 )
 async def list_workers(
     *,
     parts: PartsOf,
     caller: Reader,
-    everyone: Annotated[
-        bool, Query(alias="all", description="Of all owners: needs a key with the scope admin.")
-    ] = False,
+    everyone: Everyone = False,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Page[Holding]:
@@ -108,15 +118,14 @@ async def list_workers(
 
     A chunk whose `worker` is empty waits in front of its stage, or was taken up just now.
     """
-    if everyone and not caller.scope.allows(Scope.ADMIN):
-        raise Problem(403, _NOT_ALL.format(caller.scope))
+    owner = whose(caller, everyone=everyone)
     after = str(cursors.load(cursor, str)[0]) if cursor else ""
     async with parts.engine.connect() as connection:
         now = await store.now(connection)
         found = await situations.held(
             connection,
             parts.settings.chunk_deadline_s,
-            owner=None if everyone else caller.owner,
+            owner=owner,
             after=after,
             limit=limit + 1,
         )

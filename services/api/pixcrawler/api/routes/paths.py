@@ -46,6 +46,9 @@ Cursor = Annotated[
     str | None,
     Query(description="The `next_cursor` of the page before; the first page if not given."),
 ]
+Everyone = Annotated[
+    bool, Query(alias="all", description="Of all owners: needs a key with the scope admin.")
+]
 IdempotencyKey = Annotated[
     str | None,
     Header(

@@ -1,0 +1,126 @@
+"""`pixcrawler capacity`, `url`, `drops`: what the API says over all jobs."""
+
+from typing import Any
+
+from pixcrawler.client import moments, output
+from pixcrawler.client.connection import connect
+
+Json = dict[str, Any]
+
+
+def capacity(*, by_owner: bool, json: bool) -> int:
+    """How much work is let through at a time, and whose it is."""
+    with connect() as api:
+        answer = api.get("/v1/capacity", by_owner="true" if by_owner else None)
+    if json:
+        output.document(answer)
+        return 0
+    owners = answer.pop("owners", None)
+    output.fields(answer)
+    if owners is not None:
+        output.result.print()
+        output.table(
+            ("slots", "share", "waiting", "first in line", "oldest", "resting", "jobs", "owner"),
+            [
+                (
+                    each["active_chunks"],
+                    f"{each['share']} %",
+                    each["waiting_chunks"],
+                    each["next_place"],
+                    output.seconds(each["oldest_wait_s"]),
+                    each["resting_chunks"],
+                    each["open_jobs"],
+                    each["owner"],
+                )
+                for each in owners
+            ],
+        )
+    return 0
+
+
+def url(url: str, job: str | None, *, everyone: bool, further: bool, json: bool) -> int:
+    """What every job that had a URL made of it."""
+    asked = {"url": url, "job_id": job, "all": "true" if everyone else None}
+    items: list[Json] = []
+    looked = 0
+    with connect() as api:
+        page = api.get("/v1/urls", **asked)
+        while True:
+            items += page["items"]
+            looked += page["searched_chunks"]
+            if not (further and page["next_cursor"]):
+                break
+            page = api.get("/v1/urls", **asked, cursor=page["next_cursor"])
+    complete, since = page["next_cursor"] is None, page["searched_since"]
+    if json:
+        told = {"searched_chunks": looked, "searched_since": since, "complete": complete}
+        output.document({"items": items, **told})
+        return 0
+    for each in items:
+        _show_finding(each)
+    if not items:
+        output.note("no chunk of these jobs has it" if complete else "not found so far")
+    if not complete:
+        when = output.moment(since)
+        output.note(
+            f"{looked} chunks were looked through, back to {when:%Y-%m-%d %H:%M:%SZ}: "
+            "--further looks through all older ones"
+        )
+    return 0
+
+
+def _show_finding(each: Json) -> None:
+    """A line for what became of it, and below it where it is."""
+    when = output.moment(each["job_created_at"])
+    status = f", HTTP {each['http_status']}" if each["http_status"] else ""
+    detail = f": {each['detail']}" if each["detail"] else ""
+    outcome = each["outcome"] or f"not decided yet, its chunk is in the {each['stage']}"
+    again = ", retried as another" if each["superseded"] else ""
+    keyword = f" for {each['keyword']}" if each["keyword"] else ""
+    chunk = f"chunk {each['chunk_id']} ({each['chunk_status']}{again})"
+    of_job = f"job of {each['owner']} made {when:%Y-%m-%d %H:%M:%SZ}"
+    lines = [
+        f"{outcome}{status}{detail}",
+        f"  {chunk}, {of_job}, from {each['source']}{keyword}",
+    ]
+    if each["final_url"] and each["final_url"] != each["url"]:
+        lines.append(f"  {each['url']} led to {each['final_url']}")
+    if each["archive"]:
+        lines.append(f"  its image: {each['archive']}, {each['file_name']}")
+    if each["duplicate_of"]:
+        lines.append(f"  kept instead: {each['duplicate_of']}")
+    for line in lines:
+        output.result.print(line, markup=False, soft_wrap=True)
+
+
+def drops(since: str, *, everyone: bool, json: bool) -> int:
+    """What was dropped since a moment, the most frequent first, and why."""
+    begin = moments.since(since)
+    with connect() as api:
+        answer = api.get("/v1/drops", since=begin.isoformat(), all="true" if everyone else None)
+    if json:
+        output.document(answer)
+        return 0
+    output.table(
+        ("outcome", "URLs", "share", "mostly from", "mostly because"),
+        [
+            (
+                each["outcome"],
+                each["count"],
+                f"{each['share']} %",
+                _most(each["hosts"]) or _most(each["sources"]),
+                _most(each["reasons"]),
+            )
+            for each in answer["outcomes"]
+        ],
+    )
+    output.note(
+        f"{answer['dropped']} of {answer['candidates']} URLs were dropped in {answer['chunks']} "
+        f"chunks since {begin:%Y-%m-%d %H:%M:%SZ}; hosts and reasons are of the latest "
+        f"{answer['read_chunks']} chunks ({answer['read_dropped']} URLs)"
+    )
+    return 0
+
+
+def _most(counted: list[Json]) -> str:
+    return f"{counted[0]['name']} ({counted[0]['count']})" if counted else ""
