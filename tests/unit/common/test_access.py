@@ -8,7 +8,7 @@ import pytest
 
 from pixcrawler.common.db.address import arguments
 from pixcrawler.common.errors import SettingsError
-from pixcrawler.common.kafka import Cluster, options
+from pixcrawler.common.kafka import METADATA_MS, Cluster, options
 from pixcrawler.common.settings import DatabaseAccess, KafkaAccess, ServiceSettings, load
 
 URL = "postgresql+asyncpg://role:word@host:5432/name"
@@ -31,6 +31,7 @@ def test_addresses_alone_are_a_plain_cluster() -> None:
     said = options("a:1,b:2")
     assert said == {
         "bootstrap_servers": ["a:1", "b:2"], "security_protocol": "PLAINTEXT", "ssl_context": None,
+        "metadata_max_age_ms": METADATA_MS,
     }  # fmt: skip
 
 
