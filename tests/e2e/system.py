@@ -29,8 +29,8 @@ from pixcrawler.standalone import Program, Status, UpOptions, temporary
 from pixcrawler.standalone import options as up_options
 from pixcrawler.standalone.events import Event, ignore
 from pixcrawler.standalone.paths import Paths
+from pixcrawler.standalone.probing import probe
 from pixcrawler.standalone.state import ComponentState, read_state
-from pixcrawler.standalone.status import probe
 from tests.e2e import records
 from tests.e2e import through as through_port
 from tests.e2e.background import Background

@@ -197,7 +197,7 @@ async def test_a_letter_that_was_cut_is_replayed_whole(bench: Bench) -> None:
         await bench.until_committed()
     *_, last = await bench.records(bench.topic, 2)
     assert last.value == value
-    async with admin._admin(bench.bootstrap) as client:
+    async with admin.open_admin(bench.bootstrap) as client:
         await client.delete_topics([bench.topic])
     gone = await command(bench.bootstrap, "replay", "uploader", "--id", letter["id"], "--json")
     assert gone.code == 1

@@ -154,7 +154,7 @@ async def roomy_bench(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     await admin.apply_topics(
         bench.bootstrap, wanted=[Topic(name, "chunk_id", 2, topics.DAY_MS, (), (), "of a test")]
     )
-    async with admin._admin(bench.bootstrap) as client:
+    async with admin.open_admin(bench.bootstrap) as client:
         await client.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": "6000000"})]
         )
@@ -350,7 +350,7 @@ async def _nobody_is_behind(servers: str) -> bool:
 
 async def _ends(servers: str) -> Mapping[str, int]:
     """Records of each topic, as all its readers' ends."""
-    async with admin._reader(servers) as reader:
+    async with admin.open_reader(servers) as reader:
         found: dict[str, int] = {}
         for topic in await admin.list_topics(servers):
             ends = await reader.end_offsets(await admin._partitions(reader, topic))

@@ -17,13 +17,14 @@ from tests.unit.client.test_watching import progress
 COMMANDS = {
     "": (
         *("run", "up", "down", "status", "chunks", "capacity", "workers", "url", "drops", "audit"),
+        "stages",
         "completion",
     ),
     "jobs": (
         *("list", "show", "explain", "rejected", "watch", "cancel", "retry", "extend", "delete"),
         "download",
     ),
-    "topics": ("list", "describe", "apply", "tail", "lag"),
+    "topics": ("list", "describe", "apply", "tail", "replay", "lag"),
     "dlq": ("list", "show", "replay", "discard"),
     "keys": ("create", "list", "revoke"),
     "db": ("upgrade", "current"),
@@ -115,7 +116,9 @@ def test_help_of_a_group(
         ("jobs list --status funny", "'--status'"),
         ("jobs extend JOB", "'-n'"),
         ("topics tail t --from nonsense", "--from takes beginning"),
+        ("stages --window 0s", "--window takes 90s"),
         ("drops --since yesterday", "--since takes 90s"),
+        ("topics replay job.created", "give --dry-run"),
         ("dlq list funny", "'STAGE'"),
         ("up --scale funny=2", "there is no service funny"),
         ("up --scale downloader", "--scale takes"),

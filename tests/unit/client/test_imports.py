@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-HEAVY = ("sqlalchemy", "aiokafka", "aiohttp", "pyarrow", "numpy", "PIL", "fastapi")
+HEAVY = (
+    *("sqlalchemy", "aiokafka", "aiohttp", "pyarrow", "numpy", "PIL", "fastapi", "httpx"),
+    *("pydantic_settings", "pixcrawler.common.events", "pixcrawler.standalone.background"),
+)
 
 
 def test_the_command_loads_little() -> None:
@@ -13,3 +16,16 @@ def test_the_command_loads_little() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert set(HEAVY) & set(done.stdout.split()) == set()
+
+
+def test_what_asks_kafka_loads_no_database() -> None:
+    """Nor what asks the API; and neither loads what runs a standalone."""
+    program = (
+        "import sys, pixcrawler.client.__main__, pixcrawler.client.topics,"
+        "pixcrawler.client.overviews; print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    expensive = {"sqlalchemy", "alembic", "pydantic_settings", "pixcrawler.standalone.background"}
+    assert expensive & set(done.stdout.split()) == set()

@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pixcrawler.client import jobs, local, operating, output, running
+from pixcrawler.client import output
 from pixcrawler.client.errors import FAILED, CommandError, Terminated
-from pixcrawler.client.operations import transform_options
 from pixcrawler.common.errors import PixCrawlerError
 from pixcrawler.common.transform import (
     DEFAULT_QUALITY,
@@ -21,7 +20,7 @@ from pixcrawler.common.transform import (
     Transform,
     wrong,
 )
-from pixcrawler.standalone import StandaloneError
+from pixcrawler.standalone.errors import StandaloneError
 
 
 def exit_with(code: int, **_: object) -> None:
@@ -231,6 +230,8 @@ def run(
 
     Images are stored as they are found, byte for byte, unless told otherwise.
     """
+    from pixcrawler.client import operations, running
+
     how = Transform(
         upright=upright,
         resize_mode=resize_mode,
@@ -254,7 +255,7 @@ def run(
         folder=folder,
         url_column=url_column,
         caption_column=caption_column,
-        transform=transform_options(**how.model_dump()),
+        transform=operations.transform_options(**how.model_dump()),
     )
     return running.run(wish, json=as_json)
 
@@ -288,18 +289,24 @@ def up(
     as_json: Json = False,
 ) -> int:
     """Run everything on this machine until Ctrl-C."""
+    from pixcrawler.client import local
+
     return local.up(data_dir, port, scale, brokers, bare=bare, detach=detach, json=as_json)
 
 
 @app.command(epilog="Example: pixcrawler down")
 def down(data_dir: DataDir = None, as_json: Json = False) -> int:
     """Stop what `up` started; returns when every process has ended."""
+    from pixcrawler.client import local
+
     return local.down(data_dir, json=as_json)
 
 
 @app.command(epilog="Example: pixcrawler status --json")
 def status(data_dir: DataDir = None, as_json: Json = False) -> int:
     """What runs here. Exit code 0: it runs; 1: it does not."""
+    from pixcrawler.client import local
+
     return local.status(data_dir, json=as_json)
 
 
@@ -313,6 +320,8 @@ def chunks(
     as_json: Json = False,
 ) -> int:
     """The chunks of a job."""
+    from pixcrawler.client import jobs
+
     return jobs.chunks(job, status, json=as_json)
 
 
@@ -369,7 +378,9 @@ def workers(
     as_json: Json = False,
 ) -> int:
     """Who has which chunk: replica, stage, since when, last sign of life."""
-    return jobs.workers(everyone=everyone, json=as_json)
+    from pixcrawler.client import overviews
+
+    return overviews.workers(everyone=everyone, json=as_json)
 
 
 @app.command(epilog="Example: pixcrawler audit --since 24h")
@@ -386,7 +397,22 @@ def audit(
     as_json: Json = False,
 ) -> int:
     """What was done, by whom, and why; the latest last."""
+    from pixcrawler.client import operating
+
     return operating.audit(since, action, job, json=as_json)
+
+
+@app.command(epilog="Example: pixcrawler stages")
+def stages(
+    window: Annotated[
+        str, typer.Option("--window", metavar="SPAN", help="What rates are taken over, as 60s, 5m.")
+    ] = "60s",
+    as_json: Json = False,
+) -> int:
+    """Which stage is behind, by how many records and seconds, and when it will have caught up."""
+    from pixcrawler.client import topics
+
+    return topics.stages(window, json=as_json)
 
 
 @app.command(epilog="Example: pixcrawler completion bash >> ~/.bashrc")
@@ -424,36 +450,48 @@ def jobs_list(
     as_json: Json = False,
 ) -> int:
     """Your jobs, the latest first."""
+    from pixcrawler.client import jobs
+
     return jobs.list_jobs(status, project, json=as_json)
 
 
 @jobs_app.command("show", epilog="Example: pixcrawler jobs show JOB --json")
 def jobs_show(job: JobId, as_json: Json = False) -> int:
     """One job and its progress."""
+    from pixcrawler.client import jobs
+
     return jobs.show(job, json=as_json)
 
 
 @jobs_app.command("explain", epilog="Example: pixcrawler jobs explain JOB")
 def jobs_explain(job: JobId, as_json: Json = False) -> int:
     """Why a job is not done, or how it ended; the most important first."""
-    return jobs.explain(job, json=as_json)
+    from pixcrawler.client import overviews
+
+    return overviews.explain(job, json=as_json)
 
 
 @jobs_app.command("rejected", epilog="Example: pixcrawler jobs rejected JOB")
 def jobs_rejected(job: JobId, as_json: Json = False) -> int:
     """Rows of a job's list of URLs that were left out, and why."""
+    from pixcrawler.client import jobs
+
     return jobs.rejected(job, json=as_json)
 
 
 @jobs_app.command("watch", epilog="Example: pixcrawler jobs watch JOB")
 def jobs_watch(job: JobId, as_json: Json = False) -> int:
     """Follow a job until its round is over."""
+    from pixcrawler.client import jobs
+
     return jobs.watch(job, json=as_json)
 
 
 @jobs_app.command("cancel", epilog="Example: pixcrawler jobs cancel JOB")
 def jobs_cancel(job: JobId, reason: Reason = None, as_json: Json = False) -> int:
     """Stop a job; what was packed stays."""
+    from pixcrawler.client import jobs
+
     return jobs.act(job, "cancel", reason=reason, json=as_json)
 
 
@@ -468,6 +506,8 @@ def jobs_retry(
     as_json: Json = False,
 ) -> int:
     """Try failed chunks again."""
+    from pixcrawler.client import jobs
+
     return jobs.retry(job, chunk, reason=reason, json=as_json)
 
 
@@ -483,35 +523,41 @@ def jobs_extend(
     as_json: Json = False,
 ) -> int:
     """Ask for more images."""
+    from pixcrawler.client import jobs
+
     return jobs.extend(job, number, priority, reason=reason, json=as_json)
 
 
 @jobs_app.command("delete", epilog="Example: pixcrawler jobs delete JOB")
 def jobs_delete(job: JobId, reason: Reason = None, as_json: Json = False) -> int:
     """Forget a job and everything that it made."""
+    from pixcrawler.client import jobs
+
     return jobs.delete(job, reason=reason, json=as_json)
 
 
 @jobs_app.command("download", epilog="Example: pixcrawler jobs download JOB -o pandas")
 def jobs_download(job: JobId, *, folder: Folder, as_json: Json = False) -> int:
     """Fetch a job's dataset into DIR; goes on where it stopped."""
+    from pixcrawler.client import jobs
+
     return jobs.download(job, folder, json=as_json)
 
 
 @topics_app.command("list", epilog="Example: pixcrawler topics list")
 def topics_list(as_json: Json = False) -> int:
     """The topics, and what each is for."""
-    from pixcrawler.client import admin
+    from pixcrawler.client import topics
 
-    return admin.topics_list(json=as_json)
+    return topics.list_topics(json=as_json)
 
 
 @topics_app.command("describe", epilog="Example: pixcrawler topics describe chunk.planned")
 def topics_describe(topic: Topic, as_json: Json = False) -> int:
     """One topic: partitions, retention, who writes and who reads it."""
-    from pixcrawler.client import admin
+    from pixcrawler.client import topics
 
-    return admin.topics_describe(topic, json=as_json)
+    return topics.describe(topic, json=as_json)
 
 
 @topics_app.command("apply", epilog="Example: pixcrawler topics apply")
@@ -525,9 +571,9 @@ def topics_apply(
     as_json: Json = False,
 ) -> int:
     """Create the topics that are missing."""
-    from pixcrawler.client import admin
+    from pixcrawler.client import topics
 
-    return admin.topics_apply(partitions, replication, json=as_json)
+    return topics.apply(partitions, replication, json=as_json)
 
 
 @topics_app.command(
@@ -550,17 +596,49 @@ def topics_tail(
     as_json: Json = False,
 ) -> int:
     """What is in a topic, decoded."""
-    from pixcrawler.client import admin
+    from pixcrawler.client import topics
 
-    return admin.topics_tail(topic, job, chunk, start, number, follow=follow, json=as_json)
+    return topics.tail(topic, job, chunk, start, number, follow=follow, json=as_json)
+
+
+@topics_app.command(
+    "replay", epilog="Example: pixcrawler topics replay chunk.validated --job JOB --dry-run"
+)
+def topics_replay(
+    topic: Topic,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only this job's.")] = None,
+    chunk: Annotated[str | None, typer.Option(metavar="CHUNK", help="Only this chunk's.")] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="WHERE", help="beginning, end, an offset, or a time (ISO 8601, UTC)."
+        ),
+    ] = "beginning",
+    number: Annotated[int, typer.Option("-n", metavar="N", min=1, help="Records at most.")] = 20,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Publish nothing: this has to be given, there is no other."),
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """What each stage would do with a topic's records, were they delivered again."""
+    if not dry_run:
+        raise typer.BadParameter(
+            "this only tells: give --dry-run. Lost events are said again by the planner, dead "
+            "letters are published again by `pixcrawler dlq replay`",
+            param_hint="'--dry-run'",
+        )
+    from pixcrawler.client import rehearsing
+
+    return rehearsing.of_topic(topic, job, chunk, start, number, json=as_json)
 
 
 @topics_app.command("lag", epilog="Example: pixcrawler topics lag")
 def topics_lag(as_json: Json = False) -> int:
     """How far behind each consumer group is, in records."""
-    from pixcrawler.client import admin
+    from pixcrawler.client import topics
 
-    return admin.topics_lag(json=as_json)
+    return topics.lag(json=as_json)
 
 
 @dlq_app.command("list", epilog="Example: pixcrawler dlq list uploader --state open")
@@ -582,10 +660,22 @@ def dlq_show(
 
 
 @dlq_app.command("replay", epilog="Example: pixcrawler dlq replay uploader --id ID")
-def dlq_replay(stage: StageName, ids: LetterIds = None, as_json: Json = False) -> int:
+def dlq_replay(
+    stage: StageName,
+    ids: LetterIds = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Publish nothing, only say what each stage would do with them."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> int:
     """Publish the records again to where they came from; without --id all that are open."""
     from pixcrawler.client import dead_letters
 
+    if dry_run:
+        return dead_letters.rehearse(stage, ids or (), json=as_json)
     return dead_letters.replay(stage, ids or (), json=as_json)
 
 

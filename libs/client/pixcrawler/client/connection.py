@@ -4,29 +4,22 @@ What is set in the environment wins; else the standalone mode that runs in the d
 """
 
 import os
-from typing import TypeVar
-
-from pydantic_settings import BaseSettings
+from typing import TYPE_CHECKING, TypeVar
 
 from pixcrawler.client import discovery, output
 from pixcrawler.client.api import BRIEF_PATIENCE_S, PATIENCE_S, Api
 from pixcrawler.client.discovery import NOTHING_RUNS, STARTING
 from pixcrawler.client.discovery import data_dir as data_dir  # noqa: PLC0414 - for others
 from pixcrawler.client.errors import CommandError
-from pixcrawler.common.blobs import open_blobs
-from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.errors import SettingsError
-from pixcrawler.common.kafka import Servers
-from pixcrawler.common.settings import BlobAccess, DatabaseAccess, KafkaAccess, load
-from pixcrawler.standalone import Status, status
 
-S = TypeVar("S", bound=BaseSettings)
+if TYPE_CHECKING:  # each is imported by whoever needs it: it would cost every command a moment
+    from pydantic_settings import BaseSettings
 
+    from pixcrawler.common.blobs.port import BlobStore
+    from pixcrawler.common.kafka import Servers
 
-def standalone() -> Status | None:
-    """The standalone mode that runs in the data directory, if one does."""
-    found = status(data_dir())
-    return found if found.running else None
+S = TypeVar("S", bound="BaseSettings")
 
 
 def connect(*, patience_s: float = BRIEF_PATIENCE_S) -> Api:
@@ -56,9 +49,11 @@ def open_api(url: str, key: str, *, patience_s: float = PATIENCE_S) -> Api:
     return Api(url, key, patience_s=patience_s, on_away=output.note)
 
 
-def kafka() -> Servers:
+def kafka() -> "Servers":
     """Kafka's addresses, and what it wants to know of us."""
     if os.environ.get("PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS"):
+        from pixcrawler.common.settings import KafkaAccess
+
         return _told(KafkaAccess).kafka
     return _running("PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS", "kafka_bootstrap_servers")
 
@@ -66,12 +61,17 @@ def kafka() -> Servers:
 def database_url() -> str:
     """The database's address, as a role that may change the schema."""
     if os.environ.get("PIXCRAWLER_DATABASE_URL"):
+        from pixcrawler.common.settings import DatabaseAccess
+
         return _told(DatabaseAccess).database
     return _running("PIXCRAWLER_DATABASE_URL", "database_url")
 
 
-def blob_store() -> BlobStore:
+def blob_store() -> "BlobStore":
     """The blob store; whoever asks closes it."""
+    from pixcrawler.common.blobs import open_blobs
+    from pixcrawler.common.settings import BlobAccess
+
     told = _told(BlobAccess)
     if told.blob_url or told.azure_storage_connection_string:
         return open_blobs(told.effective_blob_url, told.azure_storage_connection_string)
@@ -81,6 +81,8 @@ def blob_store() -> BlobStore:
 
 def _told(model: type[S]) -> S:
     """What the environment says, in one line where it is wrong."""
+    from pixcrawler.common.settings import load
+
     try:
         return load(model)
     except SettingsError as error:
@@ -88,7 +90,7 @@ def _told(model: type[S]) -> S:
 
 
 def _running(variable: str, field: str) -> str:
-    running = standalone()
+    running = discovery.standalone()
     if running is None:
         raise CommandError(NOTHING_RUNS.format(variable=variable))
     found = getattr(running, field)

@@ -5,7 +5,7 @@ import base64
 import json as jsonlib
 import logging
 import re
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
@@ -15,6 +15,7 @@ from pixcrawler.client import output
 from pixcrawler.client.connection import kafka
 from pixcrawler.client.errors import DONE, FAILED, CommandError
 from pixcrawler.common import letters
+from pixcrawler.common.admin import Tailed
 from pixcrawler.common.dlq import State
 from pixcrawler.common.letters import Letter, NotReplayed
 
@@ -97,6 +98,30 @@ def replay(stage: Stage, ids: Collection[str], *, json: bool) -> int:
     for each in failed:
         output.note(f"{each['id']} was not replayed: {each['reason']}")
     return FAILED if failed else DONE
+
+
+def rehearse(stage: Stage, ids: Collection[str], *, json: bool) -> int:
+    """What would become of the records, were they published again: these, or all that are open."""
+    from pixcrawler.client import rehearsing
+
+    servers = kafka()
+    seen: set[str] = set()
+
+    async def records() -> AsyncIterator[Tailed]:
+        async for letter in letters.read(servers, stage, ids=ids, state=_chosen(ids)):
+            seen.add(letter.id)
+            try:
+                key, value, headers = await letters.whole(servers, letter)
+            except NotReplayed as error:
+                output.note(f"{letter.id} would not be replayed: {error}")
+                continue
+            said = letter.provenance
+            place = (said.topic, said.partition, said.offset, said.timestamp_ms)
+            yield Tailed(*place, key, value, headers, None, "")
+
+    code = _run(rehearsing.tell(records(), json=json))
+    _ensure_known(stage, set(ids) - seen)
+    return code
 
 
 def discard(stage: Stage, ids: Collection[str], *, json: bool) -> int:

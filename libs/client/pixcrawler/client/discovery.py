@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pixcrawler.client.errors import USAGE, NotRunning
-from pixcrawler.common.settings import default_data_dir
+from pixcrawler.common.folders import default_data_dir
 
 STARTING = "PixCrawler is still starting in {folder}: try again when `pixcrawler status` shows it"
 NOTHING_RUNS = "nothing is running here: start it with `pixcrawler up`, or set {variable}"
@@ -57,13 +57,39 @@ def look(api_url: str | None = None, api_key: str | None = None) -> Address | No
 
 
 def _standalone(key: str) -> Address | None:
-    """That of the standalone mode which runs in the data directory; asks none of its parts."""
+    """That of the standalone mode which runs in the data directory."""
+    running = standalone()
+    if running is None:
+        return None
+    if not running.api_url:
+        raise NotRunning(STARTING.format(folder=data_dir()))
+    return Address(running.api_url, key or running.api_key)
+
+
+class Running(NamedTuple):
+    """A standalone mode that runs, as far as it has come; what it has not got to is empty."""
+
+    data_dir: Path
+    api_url: str = ""
+    api_key: str = ""
+    kafka_bootstrap_servers: str = ""
+    database_url: str = ""
+
+
+def standalone() -> Running | None:
+    """The standalone mode that runs in the data directory, if one does; asks none of its parts."""
     from pixcrawler.standalone import paths, state
 
     places = paths.Paths.of(data_dir())
     if not state.is_locked(places):
         return None
-    running = state.read_state(places)
-    if running is None or not running.api_url:
-        raise NotRunning(STARTING.format(folder=places.data_dir))
-    return Address(running.api_url, key or state.read_kept(places).api_key or "")
+    found = state.read_state(places)
+    if found is None:
+        return Running(places.data_dir)
+    return Running(
+        places.data_dir,
+        found.api_url or "",
+        state.read_kept(places).api_key or "",
+        found.kafka_bootstrap_servers or "",
+        found.database_url or "",
+    )

@@ -1,4 +1,4 @@
-"""`pixcrawler jobs …`, `chunks`, `workers`: the API's answers, for people or for machines."""
+"""`pixcrawler jobs …`, `chunks`: the API's answers, for people or for machines."""
 
 import itertools
 from collections.abc import Iterator
@@ -51,20 +51,6 @@ def show(job_id: str, *, json: bool) -> int:
     return 0
 
 
-def explain(job_id: str, *, json: bool) -> int:
-    """Why a job is not done, a line for each reason, and below it what shows more."""
-    with connect() as api:
-        answer = api.get(f"/v1/jobs/{job_id}/explanation")
-    if json:
-        output.document(answer)
-        return 0
-    for reason in answer["reasons"]:
-        output.result.print(reason["sentence"], markup=False, soft_wrap=True)
-        if reason["command"]:
-            output.result.print(f"  {reason['command']}", markup=False, soft_wrap=True)
-    return 0
-
-
 def rejected(job_id: str, *, json: bool) -> int:
     """Rows of a job's list of URLs that were left out, as they come: there may be millions."""
     with connect() as api:
@@ -79,32 +65,6 @@ def rejected(job_id: str, *, json: bool) -> int:
                 text = f": {row['text']}" if row["text"] else ""
                 line = f"line {row['line']}: {row['reason']}{text}"
                 output.result.print(line, markup=False, soft_wrap=True)
-    return 0
-
-
-def workers(*, everyone: bool, json: bool) -> int:
-    """Who has which chunk, those that have been silent for longest first."""
-    with connect() as api:
-        items = list(api.pages("/v1/workers", all="true" if everyone else None))
-    items.sort(key=lambda held: -held["silent_s"])
-    if json:
-        output.document({"items": items})
-    else:
-        output.table(
-            ("worker", "stage", "attempt", "since", "silent", "taken back", "chunk"),
-            [
-                (
-                    held["worker"] or "–",  # noqa: RUF001 - nobody has told of it
-                    held["stage"],
-                    held["attempt"],
-                    output.moment(held["since"]),
-                    f"{held['silent_s']:.0f} s",
-                    output.moment(held["deadline_at"]),
-                    held["chunk_id"],
-                )
-                for held in items
-            ],
-        )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`pixcrawler capacity`, `url`, `drops`: what the API says over all jobs."""
+"""`pixcrawler jobs explain`, `workers`, `capacity`, `url`, `drops`: what operators ask the API."""
 
 from typing import Any
 
@@ -6,6 +6,46 @@ from pixcrawler.client import moments, output
 from pixcrawler.client.connection import connect
 
 Json = dict[str, Any]
+
+
+def explain(job_id: str, *, json: bool) -> int:
+    """Why a job is not done, a line for each reason, and below it what shows more."""
+    with connect() as api:
+        answer = api.get(f"/v1/jobs/{job_id}/explanation")
+    if json:
+        output.document(answer)
+        return 0
+    for reason in answer["reasons"]:
+        output.result.print(reason["sentence"], markup=False, soft_wrap=True)
+        if reason["command"]:
+            output.result.print(f"  {reason['command']}", markup=False, soft_wrap=True)
+    return 0
+
+
+def workers(*, everyone: bool, json: bool) -> int:
+    """Who has which chunk, those that have been silent for longest first."""
+    with connect() as api:
+        items = list(api.pages("/v1/workers", all="true" if everyone else None))
+    items.sort(key=lambda held: -held["silent_s"])
+    if json:
+        output.document({"items": items})
+    else:
+        output.table(
+            ("worker", "stage", "attempt", "since", "silent", "taken back", "chunk"),
+            [
+                (
+                    held["worker"] or "–",  # noqa: RUF001 - nobody has told of it
+                    held["stage"],
+                    held["attempt"],
+                    output.moment(held["since"]),
+                    f"{held['silent_s']:.0f} s",
+                    output.moment(held["deadline_at"]),
+                    held["chunk_id"],
+                )
+                for held in items
+            ],
+        )
+    return 0
 
 
 def capacity(*, by_owner: bool, json: bool) -> int:

@@ -117,7 +117,7 @@ async def apply_topics(
     registry = {
         topic.name: topic for topic in (topics.registry(partitions) if wanted is None else wanted)
     }
-    async with _admin(bootstrap_servers) as admin:
+    async with open_admin(bootstrap_servers) as admin:
         there = {state.name: state for state in await _describe(admin, registry)}
         missing = [topic for name, topic in registry.items() if name not in there]
         await _create(admin, missing, replication)
@@ -135,7 +135,7 @@ async def apply_topics(
 async def drift(bootstrap_servers: Servers, partitions: int = 12) -> tuple[str, ...]:
     """Differences between the registry and the cluster, one line each; changes nothing."""
     registry = topics.registry(partitions)
-    async with _admin(bootstrap_servers) as admin:
+    async with open_admin(bootstrap_servers) as admin:
         found = await _describe(admin, [topic.name for topic in registry])
     there = {state.name: state for state in found}
     missing = tuple(f"{topic.name} is missing" for topic in registry if topic.name not in there)
@@ -146,7 +146,7 @@ async def drift(bootstrap_servers: Servers, partitions: int = 12) -> tuple[str, 
 
 async def list_topics(bootstrap_servers: Servers) -> tuple[str, ...]:
     """Names of all topics that are not Kafka's own, sorted."""
-    async with _admin(bootstrap_servers) as admin:
+    async with open_admin(bootstrap_servers) as admin:
         names: list[str] = await admin.list_topics()
     return tuple(sorted(name for name in names if not name.startswith("__")))
 
@@ -156,15 +156,17 @@ async def describe_topics(
 ) -> tuple[TopicState, ...]:
     """The state of these topics (those of the registry if not given) that exist."""
     chosen = list(names) if names is not None else [topic.name for topic in topics.registry()]
-    async with _admin(bootstrap_servers) as admin:
+    async with open_admin(bootstrap_servers) as admin:
         return await _describe(admin, chosen)
 
 
 async def lag(bootstrap_servers: Servers, groups: Iterable[str] = topics.GROUPS) -> tuple[Lag, ...]:
     """How far the groups are behind, per partition that they read, sorted."""
     reads = {group: topics.read_by(group) for group in sorted(groups)}
-    async with _admin(bootstrap_servers) as admin, _reader(bootstrap_servers) as reader:
-        found = [await _lags(admin, reader, group, names) for group, names in reads.items()]
+    async with open_admin(bootstrap_servers) as admin, open_reader(bootstrap_servers) as reader:
+        found = await asyncio.gather(
+            *(_lags(admin, reader, group, names) for group, names in reads.items())
+        )
     return tuple(lag for lags in found for lag in lags)
 
 
@@ -172,7 +174,7 @@ async def lag_of_group(
     bootstrap_servers: Servers, group: str, names: Sequence[str]
 ) -> tuple[Lag, ...]:
     """The same for any group and any topics."""
-    async with _admin(bootstrap_servers) as admin, _reader(bootstrap_servers) as reader:
+    async with open_admin(bootstrap_servers) as admin, open_reader(bootstrap_servers) as reader:
         return await _lags(admin, reader, group, names)
 
 
@@ -201,7 +203,7 @@ async def tail(
     Raises:
         KafkaError: there is no such topic, or the cluster cannot be reached.
     """
-    async with _reader(bootstrap_servers) as reader:
+    async with open_reader(bootstrap_servers) as reader:
         partitions = await _partitions(reader, topic)
         ends = await _end_offsets(reader, partitions)
         begins = await _positions(reader, partitions, start, ends)
@@ -222,7 +224,8 @@ async def tail(
 
 
 @asynccontextmanager
-async def _admin(bootstrap_servers: Servers) -> AsyncIterator[AIOKafkaAdminClient]:
+async def open_admin(bootstrap_servers: Servers) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for what is asked of brokers and coordinators."""
     admin = AIOKafkaAdminClient(
         **options(bootstrap_servers), request_timeout_ms=round(TIMEOUT_S * 1000)
     )
@@ -234,7 +237,7 @@ async def _admin(bootstrap_servers: Servers) -> AsyncIterator[AIOKafkaAdminClien
 
 
 @asynccontextmanager
-async def _reader(bootstrap_servers: Servers) -> AsyncIterator[AIOKafkaConsumer]:
+async def open_reader(bootstrap_servers: Servers) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer without a group."""
     reader = AIOKafkaConsumer(
         **options(bootstrap_servers),
@@ -371,19 +374,20 @@ async def _end_offsets(
     return ends
 
 
-async def _committed(
+async def committed(
     admin: AIOKafkaAdminClient, group: str, partitions: Sequence[TopicPartition]
 ) -> dict[TopicPartition, int]:
+    """The offset that is next for a group; missing before its first commit."""
     if not partitions:
         return {}
-    coordinator = await _coordinator(admin, group)
+    place = await coordinator(admin, group)
     found = await admin.list_consumer_group_offsets(
-        group, group_coordinator_id=coordinator, partitions=list(partitions)
+        group, group_coordinator_id=place, partitions=list(partitions)
     )
     return {tp: each.offset for tp, each in found.items() if each.offset >= 0}
 
 
-async def _coordinator(admin: AIOKafkaAdminClient, group: str) -> int:
+async def coordinator(admin: AIOKafkaAdminClient, group: str) -> int:
     """The broker that knows the group; a fresh cluster makes its topic of offsets when asked."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
@@ -398,14 +402,15 @@ async def _coordinator(admin: AIOKafkaAdminClient, group: str) -> int:
 async def _lags(
     admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, group: str, names: Sequence[str]
 ) -> tuple[Lag, ...]:
+    cluster = await reader._client.fetch_all_metadata()  # noqa: SLF001 - the only way to ask
     partitions = [
-        TopicPartition(state.name, number)
-        for state in await _describe(admin, names)
-        for number in range(state.partitions)
+        TopicPartition(name, number)
+        for name in sorted(names)
+        for number in sorted(cluster.partitions_for_topic(name) or ())
     ]
     ends: dict[TopicPartition, int] = await _end_offsets(reader, partitions)
-    committed = await _committed(admin, group, partitions)
-    return tuple(_lag(group, tp, committed.get(tp), ends[tp]) for tp in partitions)
+    done = await committed(admin, group, partitions)
+    return tuple(_lag(group, tp, done.get(tp), ends[tp]) for tp in partitions)
 
 
 def _lag(group: str, tp: TopicPartition, committed: int | None, end: int) -> Lag:

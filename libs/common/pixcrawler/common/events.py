@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from pixcrawler.common import topics
 from pixcrawler.common.errors import Poison
 from pixcrawler.common.ids import parse_chunk_id
+from pixcrawler.common.values import Value as Value  # noqa: PLC0414 - for those who know it here
 
 Stage = Literal["planner", "downloader", "validator", "uploader"]
 Headers = tuple[tuple[str, bytes], ...]
@@ -25,12 +26,6 @@ TYPE_PREFIX = "io.pixcrawler."
 _POSSIBLE_ID = re.compile(r"[!-~]{1,200}")
 _QUOTED = 1000
 """Characters of what nobody can read, in the words about it."""
-
-
-class Value(BaseModel):
-    """A frozen value that ignores what it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Slice(Value):

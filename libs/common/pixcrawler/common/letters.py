@@ -190,9 +190,7 @@ class Desk:
         said = letter.provenance
         if said.topic not in self._there:
             raise NotReplayed(f"there is no topic {said.topic!r}: {said.message}")
-        key, value, headers = letter.key, letter.value, letter.headers
-        if said.cut:
-            key, value, headers = await _original(self._bootstrap_servers, said)
+        key, value, headers = await whole(self._bootstrap_servers, letter)
         if key is None and value is None:
             raise NotReplayed("the record has neither key nor value")
         await self._send(Record(said.topic, key, value, (*headers, (dlq.ID, letter.id.encode()))))
@@ -235,6 +233,20 @@ async def open_desk(bootstrap_servers: Servers, stage: str) -> AsyncIterator[Des
         yield Desk(bootstrap_servers, stage, producer, there)
     finally:
         await producer.stop()
+
+
+async def whole(
+    bootstrap_servers: Servers, letter: Letter
+) -> tuple[bytes | None, bytes | None, Headers]:
+    """Key, value and headers of a letter's record, with what did not fit into the letter.
+
+    Raises:
+        NotReplayed: what was cut is not where it stood any more.
+        KafkaError: the cluster cannot be reached.
+    """
+    if letter.provenance.cut:
+        return await _original(bootstrap_servers, letter.provenance)
+    return letter.key, letter.value, letter.headers
 
 
 def _letter(record: Tailed, standing: Standing) -> Letter:

@@ -88,6 +88,13 @@ def configure(
     )
 
 
+def silence() -> None:
+    """Say nothing from here on: for commands that borrow code of services."""
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=silent)
+    logging.disable(logging.CRITICAL)
+
+
 def get(name: str) -> structlog.stdlib.BoundLogger:
     """The logger of a module: `log.info("what happened", action="…", key=value)`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)

@@ -4,29 +4,17 @@ All variables begin with `PIXCRAWLER_`. Nothing reads the environment before `lo
 composition root; a wrong value stops the program with one line.
 """
 
-import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-import platformdirs
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pixcrawler.common.errors import SettingsError
+from pixcrawler.common.folders import default_data_dir
 from pixcrawler.common.kafka import Cluster, SaslMechanism, SecurityProtocol
 from pixcrawler.common.limits import DRAIN_S, Limits
-
-
-def default_data_dir() -> Path:
-    """Where standalone mode keeps its state: the platform's folder for user data.
-
-    As root `/var/lib/pixcrawler`: PostgreSQL refuses to run as root, and another user cannot enter
-    a folder below root's home.
-    """
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        return Path("/var/lib/pixcrawler")
-    return Path(platformdirs.user_data_dir("pixcrawler", appauthor=False))
 
 
 def _networks(value: object) -> object:

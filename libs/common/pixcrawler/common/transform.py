@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple, Protocol, Self
 
 from pydantic import Field
 
-from pixcrawler.common.events import Value
+from pixcrawler.common.values import Value
 
 ResizeMode = Literal["none", "keep_ratio", "center_crop"]
 ImageFormat = Literal["original", "jpeg", "png", "webp"]

@@ -21,8 +21,8 @@ from .events import Event, OnEvent, ignore
 from .foreground import RELEASED
 from .options import UpOptions
 from .paths import Paths
+from .probing import Status
 from .state import ProcessState, is_locked, read_state, read_supervisor
-from .status import Status
 
 _POLL_S = 0.05
 _STOP_TIMEOUT_S = 120.0

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from .status import Status
+from .probing import Status
 
 Kind = Literal[
     "starting",  # a component or a step begins

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from pixcrawler.common.folders import default_data_dir
 from pixcrawler.common.limits import GRACE_S
-from pixcrawler.common.settings import default_data_dir
 
 from .errors import StandaloneError
 

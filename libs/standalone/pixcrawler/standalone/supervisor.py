@@ -22,6 +22,7 @@ from .options import API, DEFAULT_API_PORT, UpOptions
 from .paths import Paths, cache_dir
 from .ports import LOOPBACK, is_free, keep_or_replace
 from .postgres import Postgres, PostgresSettings
+from .probing import Status, probe
 from .replica import Replica
 from .state import (
     ComponentState,
@@ -35,7 +36,6 @@ from .state import (
     write_kept,
     write_state,
 )
-from .status import Status, probe
 
 _DATABASE = "pixcrawler"
 # One broker gains nothing from patience; several should not change leaders for a hiccup.
