@@ -25,6 +25,9 @@ from tests.e2e.waiting import until
 SOON_S = 20.0
 """In which a process is there again."""
 TIMES_AGAIN = 3
+SPREE_KILLS = 24
+SPREE_S = (0.1, 0.7)
+"""From one kill to the next."""
 AGAIN_S = 0.5
 BROKER_S = 120.0
 """In which a broker is there again, on a machine that does a lot else."""
@@ -102,6 +105,17 @@ class KillAgain(Base):
 
     def _fresh(self, service: str, killed: AbstractSet[int]) -> list[int]:
         return [pid for pid in self.scene.system.pids(service) if pid not in killed]
+
+
+class Spree(Base):
+    """SIGKILL of whoever lives, one process at a time."""
+
+    def inflict(self) -> None:
+        """Nobody has the time to recover, except by luck."""
+        for _ in range(SPREE_KILLS):
+            pids = sorted(pid for name in SERVICES for pid in self.scene.system.pids(name))
+            self.scene.signal(self.dice.sample(pids, min(1, len(pids))), signal.SIGKILL)
+            let_pass(self.dice.uniform(*SPREE_S))
 
 
 class Point(Base):
@@ -398,6 +412,7 @@ OF: Mapping[Kind, type[Base]] = {
     Kind.KILL: Kill,
     Kind.MASSACRE: Kill,
     Kind.AGAIN: KillAgain,
+    Kind.SPREE: Spree,
     Kind.TERMINATE: Terminate,
     Kind.POINT: Point,
     Kind.PAUSE: Pause,

@@ -30,6 +30,8 @@ class Kind(StrEnum):
     """The same for several services at once."""
     AGAIN = "kill-again"
     """SIGKILL, and again as soon as it is back: during recovery."""
+    SPREE = "spree"
+    """SIGKILL of whichever process it may be, one after the other, faster than they come back."""
     TERMINATE = "terminate"
     """SIGTERM of every replica of some services."""
     POINT = "fail-point"

@@ -77,5 +77,5 @@ def test_the_session_is_that_of_the_system() -> None:
     assert SESSION_S == SESSION_TIMEOUT_S
 
 
-FIRST = Blow(2.813, Kind.RESET, ("uploader",), 0.0, 1082706911)
-SECOND = Blow(4.834, Kind.NEWER, ("planner",), 15.754, 2212267211)
+FIRST = Blow(2.813, Kind.PAUSE, ("api", "planner", "validator", "tracker"), 8.532, 488921764)
+SECOND = Blow(4.043, Kind.RESET, ("tracker",), 0.0, 3696043567)
