@@ -21,6 +21,8 @@ from pathlib import Path
 
 from .child import PR_SET_PDEATHSIG
 
+_PR_SET_NAME = 15  # linux/prctl.h
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -40,6 +42,7 @@ class Forked:
 
     def __init__(
         self,
+        name: str,
         argv: Sequence[str],
         *,
         log: Path,
@@ -47,14 +50,14 @@ class Forked:
         cwd: Path | None,
         death_signal: signal.Signals,
     ) -> None:
-        """Start it in a session of its own; the arguments are those of `Child.spawn`.
+        """Start it in a session of its own; the arguments are those of `Child`.
 
         Raises:
             OSError: No process can be made.
         """
         told = dict(os.environ if env is None else env)
         self._process: BaseProcess = _CONTEXT.Process(
-            target=_become, args=(tuple(argv), log, told, cwd, death_signal), daemon=True
+            target=_become, args=(name, tuple(argv), log, told, cwd, death_signal), daemon=True
         )
         self._process.start()
         assert self._process.pid is not None
@@ -71,6 +74,7 @@ class Forked:
 
 
 def _become(
+    name: str,
     argv: tuple[str, ...],
     log: Path,
     env: Mapping[str, str],
@@ -80,7 +84,9 @@ def _become(
     """Be the program: what `Popen` and `child` do to a new process, and then its code."""
     os.setsid()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        prctl = ctypes.CDLL(None).prctl
+        prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)  # what `ps -o comm` and `top` show
     starter = multiprocessing.parent_process()
     if starter is None or not starter.is_alive():
         return  # it died before the signal was set

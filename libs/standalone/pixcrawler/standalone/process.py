@@ -101,7 +101,12 @@ class Child:
                 self._log_start = log.tell()
                 if fork:
                     self._process = Forked(
-                        program, log=self.log, env=env, cwd=cwd, death_signal=death_signal
+                        self.name,
+                        program,
+                        log=self.log,
+                        env=env,
+                        cwd=cwd,
+                        death_signal=death_signal,
                     )
                     return
                 self._process = subprocess.Popen(  # noqa: S603 - our own programs
