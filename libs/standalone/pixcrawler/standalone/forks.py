@@ -57,7 +57,10 @@ class Forked:
         """
         told = dict(os.environ if env is None else env)
         self._process: BaseProcess = _CONTEXT.Process(
-            target=_become, args=(name, tuple(argv), log, told, cwd, death_signal), daemon=True
+            target=_become,
+            args=(name, argv),
+            kwargs={"log": log, "env": told, "cwd": cwd, "death_signal": death_signal},
+            daemon=True,
         )
         self._process.start()
         assert self._process.pid is not None
@@ -75,7 +78,8 @@ class Forked:
 
 def _become(
     name: str,
-    argv: tuple[str, ...],
+    argv: Sequence[str],
+    *,
     log: Path,
     env: Mapping[str, str],
     cwd: Path | None,
