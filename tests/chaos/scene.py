@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from pixcrawler.standalone import Program
 from pixcrawler.standalone.ports import free_ports
 from tests.chaos import suffering
@@ -137,19 +135,13 @@ class Extra:
     """One more replica, which ends with us at the latest."""
 
     def __init__(self, scene: Scene, stage: str, name: str) -> None:
-        sibling = next(iter(scene.system.pids(stage)))
         (port,) = free_ports(1)
-        environment = {
-            **psutil.Process(sibling).environ(),
-            "PIXCRAWLER_HTTP_PORT": str(port),
-            "PIXCRAWLER_WORKER": name,
-        }
         self.stage = stage
         self._scene = scene
         with (scene.system.data_dir / "logs" / f"{name}.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [*command(stage, scene.folder), "leash"],
-                env=environment,
+                env=scene.system.told(stage, name, port),
                 cwd=scene.system.data_dir,
                 stdin=subprocess.PIPE,
                 stdout=log,

@@ -30,7 +30,8 @@ from pixcrawler.standalone import options as up_options
 from pixcrawler.standalone.events import Event, ignore
 from pixcrawler.standalone.paths import Paths
 from pixcrawler.standalone.probing import probe
-from pixcrawler.standalone.state import ComponentState, read_state
+from pixcrawler.standalone.state import ComponentState, read_kept, read_state
+from pixcrawler.standalone.told import Told
 from tests.e2e import records
 from tests.e2e import through as through_port
 from tests.e2e.background import Background
@@ -107,8 +108,25 @@ class System:
         self.key = str(started.api_key)
         self.api = Api(str(started.api_url), self.key, patience_s=60.0)
         self._background = background
-        self._database = str(started.database_url).replace("+asyncpg", "")
+        self._database_url = str(started.database_url)
+        self._database = self._database_url.replace("+asyncpg", "")
         self.points = points
+
+    def told(self, service: str, name: str, port: int) -> dict[str, str]:
+        """The environment of one more replica of a service, as the supervisor would tell it."""
+        paths = Paths(self.data_dir)
+        [program] = [each for each in programs(self.points) if each.service == service]
+        told = Told(
+            inherited=self.environment,
+            paths=paths,
+            kafka_bootstrap_servers=self.servers,
+            database_url=self._database_url,
+            passwords=read_kept(paths).passwords,
+        ).environment(name, program, port)
+        if self.pooler is not None:
+            address = told[through_port.VARIABLE]
+            told[through_port.VARIABLE] = through_port.behind(self.pooler.port, address)
+        return told
 
     # ---- jobs
 

@@ -156,11 +156,7 @@ class Extra:
 
     def __init__(self, system: System, stage: str) -> None:
         (self._port,) = free_ports(1)
-        self._told = {
-            **psutil.Process(system.pids(stage)[0]).environ(),
-            "PIXCRAWLER_HTTP_PORT": str(self._port),
-            "PIXCRAWLER_WORKER": f"{stage}-extra",
-        }
+        self._told = system.told(stage, f"{stage}-extra", self._port)
         self._stage = stage
         self._folder = system.data_dir
         self._log = system.data_dir / "logs" / f"{stage}-extra.log"

@@ -11,11 +11,16 @@ from urllib.parse import urlsplit, urlunsplit
 
 VARIABLE = "PIXCRAWLER_DATABASE_URL"
 
+
+def behind(port: int, address: str) -> str:
+    """The same database, at another port."""
+    url = urlsplit(address)
+    return urlunsplit(url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{port}"))
+
+
 if __name__ == "__main__":
-    port, _python, kind, program = sys.argv[1:5]
-    url = urlsplit(os.environ[VARIABLE])
-    address = f"{url.netloc.rpartition(':')[0]}:{port}"
-    os.environ[VARIABLE] = urlunsplit(url._replace(netloc=address))
+    told_port, _python, kind, program = sys.argv[1:5]
+    os.environ[VARIABLE] = behind(int(told_port), os.environ[VARIABLE])
     sys.argv = sys.argv[4:]
     if kind == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import os
 import shutil
 import signal
 from collections.abc import Mapping
@@ -36,6 +35,7 @@ from .state import (
     write_kept,
     write_state,
 )
+from .told import Told
 
 _DATABASE = "pixcrawler"
 # One broker gains nothing from patience; several should not change leaders for a hiccup.
@@ -248,41 +248,24 @@ class Supervisor:
         )
 
     def _replicas(self, kept: Kept, kafka: Kafka, database_url: str) -> list[Replica]:
-        from . import schema
-
-        replicas = []
-        for name, program in self.options.replicas():
-            port = kept.service_ports[name]
-            # How another cluster is reached says nothing about ours.
-            inherited = {
-                name: value
-                for name, value in self._environment.items()
-                if not name.startswith(("PIXCRAWLER_KAFKA_", "PIXCRAWLER_DATABASE_"))
-            }
-            environment = inherited | {
-                "PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-                "PIXCRAWLER_DATA_DIR": os.fspath(self.paths.data_dir),
-                "PIXCRAWLER_HTTP_PORT": str(port),
-                "PIXCRAWLER_WORKER": name,
-                "PYTHONUNBUFFERED": "1",
-            }
-            if not environment.get("AZURE_STORAGE_CONNECTION_STRING"):
-                environment.setdefault("PIXCRAWLER_BLOB_URL", f"file://{self.paths.blobs}")
-            if (password := kept.passwords.get(program.service)) is not None:
-                environment["PIXCRAWLER_DATABASE_URL"] = schema.service_url(
-                    database_url, program.service, password
-                )
-            replicas.append(
-                Replica(
-                    name,
-                    program,
-                    port,
-                    environment | program.environment,
-                    self.paths.logs,
-                    fork=bool(self.options.forks),
-                )
+        told = Told(
+            inherited=self._environment,
+            paths=self.paths,
+            kafka_bootstrap_servers=kafka.bootstrap_servers,
+            database_url=database_url,
+            passwords=kept.passwords,
+        )
+        return [
+            Replica(
+                name,
+                program,
+                port := kept.service_ports[name],
+                told.environment(name, program, port),
+                self.paths.logs,
+                fork=bool(self.options.forks),
             )
-        return replicas
+            for name, program in self.options.replicas()
+        ]
 
     def _changed(self, keeper: Keeper) -> None:
         """A process was started, or has died: write it down and tell."""
