@@ -64,9 +64,14 @@ def of_service(service: str) -> Rights:
 
 
 def of_operator() -> Rights:
-    """For people with the `pixcrawler` command: read everything, replay dead letters, see lags."""
+    """For people with the `pixcrawler` command: read everything, replay dead letters, see lags.
+
+    How fast a stage goes is in the history of its commits.
+    """
     names = tuple(topic.name for topic in topics.registry())
-    return Rights(user_name("operator"), reads=names, writes=names, describes=True)
+    return Rights(
+        user_name("operator"), reads=(*names, topics.COMMITS), writes=names, describes=True
+    )
 
 
 def of_autoscaler() -> Rights:

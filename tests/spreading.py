@@ -19,6 +19,7 @@ ROOMS = {
     "tests/e2e/test_failures.py": "jobs",
     "tests/e2e/test_kills.py": "jobs",
     "tests/e2e/test_pauses.py": "jobs",
+    "tests/e2e/test_questions.py": "jobs",
     "tests/e2e/test_replays.py": "jobs",
     "tests/e2e/test_rounds.py": "jobs",
 }

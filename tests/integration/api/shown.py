@@ -67,6 +67,7 @@ ROUTES = {
     "GET /v1/workers": THEIRS,
     "GET /v1/urls": Entry(Shown.THEIRS, "?url=http://a"),
     "GET /v1/drops": THEIRS,
+    "GET /v1/changes": THEIRS,
     "GET /v1/audit": THEIRS,
     "GET /v1/sources": COMMON,
     "GET /healthz": OPEN,

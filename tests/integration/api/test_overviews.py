@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from pixcrawler.common import names
 from pixcrawler.common.documents import (
     Candidate,
@@ -16,7 +18,7 @@ from pixcrawler.common.documents import (
 from pixcrawler.common.events import ImageTotals
 from pixcrawler.common.outcomes import Outcome
 from tests.integration.api.conftest import BODY, World
-from tests.integration.api.test_explanations import in_hand, opened
+from tests.integration.api.test_explanations import in_hand, opened, step
 
 
 async def owned(world: World, owner: str, *statuses: str, **columns: Any) -> tuple[str, list[str]]:
@@ -162,6 +164,52 @@ async def test_looking_for_a_url_goes_on(world: World) -> None:
             break
         cursor = {"cursor": told["next_cursor"]}
     assert (found, pages) == (made[::-1], 3)
+
+
+async def test_what_changed(world: World) -> None:
+    """Jobs and rounds, chunks by how they ended, attempts that failed, lines of the audit log; of
+    everybody only for an admin."""
+    now = datetime.now(UTC)
+    job_id, (done, failed, waiting) = await owned(
+        world, "change-a", "completed", "failed", "pending", ended_at=now
+    )
+    lost = step("lost", error="silent", ended_at=now.isoformat())
+    bad = step("failed", error="source_unavailable", ended_at=now.isoformat())
+    old = bad | {"ended_at": (now - timedelta(days=3)).isoformat()}
+    await world.change_chunk(failed, error="deadline", stage="validator", attempts=[lost, bad])
+    await world.change_chunk(waiting, ended_at=None, attempts=[bad, old])
+    await world.change_chunk(done, ended_at=now - timedelta(days=3))
+    writer, admin = await world.key("change-a"), await world.key("change-admin", "admin")
+    await world.client.post(f"/v1/jobs/{job_id}/cancel?reason=enough", headers=writer)
+
+    since = (now - timedelta(hours=1)).isoformat()
+    told = await asked(world, "/v1/changes", writer, since=since)
+    assert told["jobs"] == {"created": 1, "ended": {}, "cancelled": 1}
+    assert told["chunks"] == {
+        "completed": 0,
+        "given_up": 1,
+        "failures": [{"stage": "validator", "error": "deadline", "count": 1}],
+        "failed_attempts": 2,
+        "lost_attempts": 1,
+        "attempts": [{"stage": "downloader", "error": "source_unavailable", "count": 2}],
+    }
+    assert told["acts"] == {"job.cancel": 1, "key.create": 2}
+    latest, *_ = told["lines"]
+    assert (latest["action"], latest["subject"], latest["reason"]) == (
+        "job.cancel",
+        job_id,
+        "enough",
+    )
+    assert (await asked(world, "/v1/changes", admin, since=since))["jobs"]["created"] == 0
+    everybody = await asked(world, "/v1/changes", admin, since=since, all=True)
+    assert everybody["jobs"]["created"] >= 1
+
+
+@pytest.mark.parametrize("since", ["yesterday", "0.5", "2026-01-31", "9999-12-31T23:59:59-01:00"])
+async def test_a_time_that_is_none(world: World, since: str) -> None:
+    """It is refused, and the field is named."""
+    answer = await world.client.get("/v1/changes", params={"since": since})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "since")
 
 
 async def test_what_was_dropped(world: World) -> None:

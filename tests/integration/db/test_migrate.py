@@ -7,6 +7,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from pixcrawler.common import audit
 from pixcrawler.common.db import migrate
 from pixcrawler.common.db.engine import connect
 from pixcrawler.common.db.tables import metadata
@@ -45,6 +46,22 @@ async def test_migrated_schema_is_the_declared_one(empty_database: str) -> None:
         await connection.run_sync(metadata.create_all)
         assert migrated == await connection.run_sync(checks)
     await engine.dispose()
+
+
+async def test_an_upgrade_is_written_down(empty_database: str) -> None:
+    """The audit log has a line for each upgrade of a schema that was there, and none for making
+    it, or where nothing was to be done."""
+    scripts = ScriptDirectory.from_config(migrate.config())
+    before = scripts.get_revision("head").down_revision
+    await migrate.upgrade(empty_database, str(before))
+    for _ in range(2):
+        await migrate.upgrade(empty_database)
+    engine = connect(empty_database)
+    async with engine.connect() as connection:
+        lines = await audit.lines(connection, owner=None, limit=10)
+    await engine.dispose()
+    assert [(line.action, line.subject) for line in lines] == [("schema.upgrade", head())]
+    assert lines[0].details == {"revision": {"before": before, "after": head()}}
 
 
 async def test_upgrades_at_the_same_time(empty_database: str) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "": (
         *("run", "up", "down", "status", "chunks", "capacity", "workers", "url", "drops", "audit"),
         "stages",
+        "changes",
         "completion",
     ),
     "jobs": (

@@ -105,7 +105,7 @@ def test_the_history_is_read_as_the_broker_writes_it() -> None:
     ]
     found: dict[tuple[str, TopicPartition], list[Commit]] = {}
     for record in records:
-        pace.remember(found, record)  # type: ignore[arg-type] # as much of a record as is read
+        pace.remember(found, record)
     assert found == {("uploader", TP): [Commit(7, 42)]}
 
 

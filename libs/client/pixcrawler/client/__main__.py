@@ -402,6 +402,14 @@ def audit(
     return operating.audit(since, action, job, json=as_json)
 
 
+@app.command(epilog="Example: pixcrawler changes --since 24h --all")
+def changes(since: Since = "24h", everyone: Everyone = False, as_json: Json = False) -> int:
+    """What changed lately: jobs, chunks, failures, dead letters, and what people did."""
+    from pixcrawler.client import overviews
+
+    return overviews.changes(since, everyone=everyone, json=as_json)
+
+
 @app.command(epilog="Example: pixcrawler stages")
 def stages(
     window: Annotated[

@@ -1,9 +1,11 @@
 """`pixcrawler jobs explain`, `workers`, `capacity`, `url`, `drops`: what operators ask the API."""
 
+from datetime import datetime
 from typing import Any
 
 from pixcrawler.client import moments, output
 from pixcrawler.client.connection import connect
+from pixcrawler.client.errors import CommandError
 
 Json = dict[str, Any]
 
@@ -164,3 +166,58 @@ def drops(since: str, *, everyone: bool, json: bool) -> int:
 
 def _most(counted: list[Json]) -> str:
     return f"{counted[0]['name']} ({counted[0]['count']})" if counted else ""
+
+
+def changes(since: str, *, everyone: bool, json: bool) -> int:
+    """What changed since a moment, and which dead letters there are of it."""
+    begin = moments.since(since)
+    with connect() as api:
+        answer = api.get("/v1/changes", since=begin.isoformat(), all="true" if everyone else None)
+    letters, why = _letters(begin)
+    if json:
+        output.document({**answer, "dead_letters": letters})
+        return 0
+    jobs, chunks = answer["jobs"], answer["chunks"]
+    output.fields(
+        {
+            "jobs": _counted({"made": jobs["created"], **jobs["ended"]}, jobs["cancelled"]),
+            "chunks": f"{chunks['completed']} completed, {chunks['given_up']} given up",
+            "given up": _failures(chunks["failures"]),
+            "attempts": f"{chunks['failed_attempts']} failed, {chunks['lost_attempts']} lost",
+            "failed": _failures(chunks["attempts"]),
+            "dead letters": why if letters is None else _counted(letters),
+            "people": _counted(answer["acts"]),
+        }
+    )
+    for line in reversed(answer["lines"]):
+        when = output.moment(line["at"])
+        reason = f": {line['reason']}" if line["reason"] else ""
+        output.result.print(
+            f"  {when:%Y-%m-%d %H:%M:%SZ} {line['actor'] or '(desk)'} {line['action']} "
+            f"{line['subject']}{reason}",
+            markup=False,
+            soft_wrap=True,
+        )
+    return 0
+
+
+def _letters(begin: datetime) -> tuple[dict[str, int] | None, str]:
+    """Dead letters since then, by stage; None, and why, where Kafka cannot be asked."""
+    from pixcrawler.client import topics
+    from pixcrawler.common import letters
+
+    try:
+        return topics.ask(lambda servers: letters.count_since(servers, begin)), ""
+    except CommandError as error:
+        return None, f"not known: {error}"
+
+
+def _counted(found: dict[str, int], cancelled: int = 0) -> str:
+    told = [f"{number} {name}" for name, number in found.items()]
+    if cancelled:
+        told.append(f"{cancelled} cancelled by somebody")
+    return ", ".join(told) or "none"
+
+
+def _failures(found: list[Json]) -> str:
+    return ", ".join(f"{each['count']} {each['stage']} {each['error']}" for each in found)

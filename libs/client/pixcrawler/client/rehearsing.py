@@ -44,12 +44,12 @@ def of_topic(
 
 async def tell(records: AsyncIterator[Tailed], *, json: bool) -> int:
     """Rehearse each record and say what would happen; nothing does."""
-    logs.silence()  # the handlers' own lines would tell of what does not happen
     engine = connect(database_url(), pool_size=2, application="pixcrawler-rehearsal")
     blobs = blob_store()
     counted: Counter[str] = Counter()
     try:
-        with output.stream(enabled=json) as item:
+        # The handlers' own lines would tell of what does not happen.
+        with logs.silenced(), output.stream(enabled=json) as item:
             async for record in records:
                 found = await rehearse(engine, blobs, record)
                 counted.update(each.verdict for each in found)

@@ -24,6 +24,7 @@ Action = Literal[
     "job.retry",
     "key.create",
     "key.revoke",
+    "schema.upgrade",
     "webhook_secret.change",
 ]
 """What can be done, and before the dot to what."""

@@ -8,6 +8,7 @@ then for the letters themselves, one at a time; so memory does not grow with the
 The topic has one partition, so its offsets are the order of what was said.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -151,6 +152,29 @@ async def read(
             yield _letter(record, standing)
         if not wanted:
             return
+
+
+async def count_since(bootstrap_servers: Servers, since: datetime) -> dict[str, int]:
+    """How many letters were written since then, by stage; a record that died again counts again.
+
+    Raises:
+        KafkaError: the cluster cannot be reached.
+    """
+    found = dict.fromkeys(topics.CONSUMERS, 0)
+    places = {TopicPartition(topics.dead_letters(stage), 0): stage for stage in found}
+    ms = int(since.timestamp() * 1000)
+    async with admin.open_reader(bootstrap_servers) as reader:
+        ends, begins = await asyncio.gather(
+            reader.end_offsets(list(places)), reader.offsets_for_times(dict.fromkeys(places, ms))
+        )
+        starts = {tp: begin.offset for tp, begin in begins.items() if begin is not None}
+        reader.assign(list(starts))
+        for tp, offset in starts.items():
+            reader.seek(tp, offset)
+        while left := [tp for tp in starts if await reader.position(tp) < ends[tp]]:
+            for tp, batch in (await reader.getmany(*left, timeout_ms=200)).items():
+                found[places[tp]] += sum(dlq.marked(tuple(r.headers)) is None for r in batch)
+    return {stage: number for stage, number in found.items() if number}
 
 
 class Desk:

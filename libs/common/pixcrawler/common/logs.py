@@ -8,8 +8,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Literal
 
 import structlog
@@ -88,11 +88,17 @@ def configure(
     )
 
 
-def silence() -> None:
-    """Say nothing from here on: for commands that borrow code of services."""
-    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
-    structlog.configure(wrapper_class=silent)
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Say nothing meanwhile: for commands that borrow code of services."""
+    before, disabled = structlog.get_config(), logging.root.manager.disable
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+        logging.disable(disabled)
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

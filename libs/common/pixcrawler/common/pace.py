@@ -35,7 +35,6 @@ WINDOW_S = 60.0
 """Seconds that rates are taken over: a chunk takes some in every stage, and a change shows soon."""
 LEAD_IN = 4
 """Windows of history that are read before the one that counts: where a group stood at its begin."""
-HISTORY = "__consumer_offsets"
 HISTORY_S = 1.0
 """Seconds that reading the history may take; what is not read by then is not known."""
 OLDEST_S = 0.5
@@ -202,7 +201,7 @@ async def look(
             for number in sorted(cluster.partitions_for_topic(name) or ())
         ]
         since_ms = begin_ms - round(LEAD_IN * window_s * 1000)
-        count = len(cluster.partitions_for_topic(HISTORY) or ())
+        count = len(cluster.partitions_for_topic(topics.COMMITS) or ())
         ends, firsts, thens, committed, members, history = await asyncio.gather(
             reader.end_offsets(all_),
             reader.beginning_offsets(all_),
@@ -368,7 +367,9 @@ def _places(groups: Iterable[str], count: int) -> list[TopicPartition]:
     """Where the groups' commits are: by Java's hash of their names, as the broker does it."""
     if not count:
         return []
-    return sorted({TopicPartition(HISTORY, _abs(java_hash(group)) % count) for group in groups})
+    return sorted(
+        {TopicPartition(topics.COMMITS, _abs(java_hash(group)) % count) for group in groups}
+    )
 
 
 def _abs(number: int) -> int:

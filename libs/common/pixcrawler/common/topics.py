@@ -58,6 +58,8 @@ CONSUMERS = (*STAGES, "api")
 GROUPS = (*CONSUMERS, TABLE_GROUP)
 """Every consumer group."""
 TRACKER_CHANGELOG = "tracker.changelog"
+COMMITS = "__consumer_offsets"
+"""Kafka's own: what groups have committed, and when."""
 
 
 def dead_letters(stage: str) -> str:

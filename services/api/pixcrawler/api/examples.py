@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi.openapi.models import Example
 
 from pixcrawler.api import sources
+from pixcrawler.api.changes import Changes, ChunkChanges, Failure, JobChanges
 from pixcrawler.api.deliveries import Delivery
 from pixcrawler.api.drops import Drop, Drops, Often
 from pixcrawler.api.explanations import Explanation, Reason
@@ -432,6 +433,21 @@ AUDIT: Final = Page[AuditLine](
             reason="the training wants more",
         ),
     )
+)
+CHANGES: Final = Changes(
+    since=AT - timedelta(days=1),
+    as_of=AT,
+    jobs=JobChanges(created=3, ended={"completed": 2, "incomplete": 1}, cancelled=0),
+    chunks=ChunkChanges(
+        completed=40,
+        given_up=1,
+        failures=(Failure(stage="validator", error="no_valid_images", count=1),),
+        failed_attempts=4,
+        lost_attempts=0,
+        attempts=(Failure(stage="downloader", error="source_unavailable", count=4),),
+    ),
+    acts={"job.extend": 1},
+    lines=AUDIT.items,
 )
 SOURCES: Final = Page[sources.SourceInfo](items=sources.ALL)
 

@@ -12,9 +12,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from pixcrawler.common import audit
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.address import arguments
 
@@ -38,9 +39,20 @@ async def upgrade(url: str, revision: str = "head") -> None:
         async with engine.begin() as connection:
             await connection.execute(_LOCK, {"kind": locks.MIGRATION})
             await connection.execute(_PATIENCE)
+            before = await connection.run_sync(_current)
             await connection.run_sync(_upgrade, revision)
+            await _write_down(connection, before, await connection.run_sync(_current))
     finally:
         await engine.dispose()
+
+
+async def _write_down(connection: AsyncConnection, before: str | None, after: str | None) -> None:
+    """A line of the audit log, in the same transaction, if a schema that was there has changed."""
+    if before in {None, after} or after is None:
+        return
+    if await connection.scalar(text("SELECT to_regclass('audit_log')")) is not None:
+        told = {"revision": (before, after)}
+        await audit.write(connection, audit.DESK, "schema.upgrade", after, told, owner="")
 
 
 async def current(url: str) -> str | None:

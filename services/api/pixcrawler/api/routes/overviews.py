@@ -1,14 +1,15 @@
-"""Over all jobs: what became of a URL, what was dropped."""
+"""Over all jobs: what became of a URL, what was dropped, what changed."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
-from pixcrawler.api import cursors, drops, examples, findings
+from pixcrawler.api import changes, cursors, drops, examples, findings
 from pixcrawler.api.auth import Reader, whose
+from pixcrawler.api.changes import Changes
 from pixcrawler.api.drops import Drops
 from pixcrawler.api.findings import Place, UrlFindings
 from pixcrawler.api.openapi import NOT_EVERYBODY, answers, wrong
@@ -33,9 +34,18 @@ def _moment(value: object) -> object:
     return value
 
 
+def _in_utc(value: datetime | None) -> datetime | None:
+    """The last day of the calendar has no such time in every zone."""
+    try:
+        return value and value.astimezone(UTC)
+    except OverflowError:
+        raise wrong_field("since must be a time that there is in UTC") from None
+
+
 Since = Annotated[
     AwareDatetime | None,
     BeforeValidator(_moment),
+    AfterValidator(_in_utc),
     Query(description="From when on, RFC 3339 with its zone. 24 hours ago if not given."),
 ]
 WRONG_SINCE = wrong(since=("since", "since must be a time such as 2026-01-31T12:00:00Z"))
@@ -108,3 +118,19 @@ async def get_drops(
     async with parts.engine.connect() as connection:
         counted = await drops.count(connection, begin, owner=owner)
     return await drops.explain(parts.blobs, counted, begin)
+
+
+@router.get(
+    "/changes",
+    summary="Tell what changed",
+    responses=answers(200, "Jobs, chunks, and what people did.", examples.CHANGES)
+    | NOT_EVERYBODY
+    | WRONG_SINCE,
+)
+async def get_changes(
+    *, parts: PartsOf, caller: Reader, since: Since = None, everyone: Everyone = False
+) -> Changes:
+    """What changed since a moment: jobs made and ended, chunks that failed, what people did."""
+    owner = whose(caller, everyone=everyone)
+    async with parts.engine.connect() as connection:
+        return await changes.changes(connection, since or parts.now() - LATELY, owner=owner)
