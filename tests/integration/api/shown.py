@@ -23,11 +23,13 @@ class Shown(Enum):
 
 
 class Entry(NamedTuple):
-    """What a route shows; the query that a valid request needs; whether reading is not enough."""
+    """What a route shows; the query and the body that a valid request needs; whether reading is not
+    enough."""
 
     shown: Shown
     query: str = ""
     secret: bool = False
+    body: object = None
 
 
 HIDDEN, THEIRS, COMMON, OPEN = map(Entry, (Shown.HIDDEN, Shown.THEIRS, Shown.COMMON, Shown.OPEN))
@@ -36,6 +38,7 @@ ROUTES = {
     "POST /v1/jobs": THEIRS,
     "GET /v1/jobs": THEIRS,
     f"GET {JOB}": HIDDEN,
+    f"PATCH {JOB}": Entry(Shown.HIDDEN, body={"priority": 1}),
     f"DELETE {JOB}": HIDDEN,
     f"POST {JOB}/start": HIDDEN,
     f"POST {JOB}/cancel": HIDDEN,
@@ -48,6 +51,7 @@ ROUTES = {
     f"GET {JOB}/chunks/progress": HIDDEN,
     f"GET {JOB}/chunks/{{chunk}}": HIDDEN,
     f"POST {JOB}/chunks/{{chunk}}/retry": HIDDEN,
+    f"POST {JOB}/chunks/{{chunk}}/give-up": HIDDEN,
     f"GET {JOB}/chunks/{{chunk}}/images/{{sha256}}": HIDDEN,
     f"GET {JOB}/outcomes": HIDDEN,
     f"GET {JOB}/images": HIDDEN,
@@ -68,7 +72,15 @@ ROUTES = {
     "GET /v1/urls": Entry(Shown.THEIRS, "?url=http://a"),
     "GET /v1/drops": THEIRS,
     "GET /v1/changes": THEIRS,
-    "GET /v1/audit": THEIRS,
+    "GET /v1/audit": Entry(Shown.THEIRS, "?action=job"),
+    "GET /v1/controls": COMMON,
+    "GET /v1/replicas": COMMON,
+    "POST /v1/stages/{stage}/pause": COMMON,
+    "POST /v1/stages/{stage}/resume": COMMON,
+    "POST /v1/sources/{source}/pause": COMMON,
+    "POST /v1/sources/{source}/resume": COMMON,
+    "POST /v1/replicas/{replica}/drain": COMMON,
+    "POST /v1/replicas/{replica}/resume": COMMON,
     "GET /v1/sources": COMMON,
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,
@@ -89,6 +101,7 @@ NO_SUCH = {
     "name": "index.html",
     "name:path": "datasets/x",
     "sha256": "0" * 64,
+    **dict.fromkeys(("stage", "source", "replica"), "nobody"),
 }
 """What fills the other parameters of a path."""
 

@@ -94,7 +94,10 @@ async def test_its_filters_and_pages(world: World) -> None:
     refused = await world.client.get("/v1/audit", params={"action": "job.stop"})
     assert refused.status_code == 422
     assert "choose from" in refused.json()["detail"]
-    assert (await world.client.get("/v1/audit", params={"since": "x"})).status_code == 422
+    for wrong in ("x", "0.5", "1700000000"):
+        since = await world.client.get("/v1/audit", params={"since": wrong})
+        assert (since.status_code, "2026-01-31" in since.json()["detail"]) == (422, True)
+    assert await lines(world, job_id=job_id, since="2020-01-01") == told
     long = await world.client.delete(f"/v1/jobs/{job_id}", params={"reason": "a\nb"})
     assert long.status_code == 422
 

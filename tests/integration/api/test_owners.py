@@ -37,13 +37,14 @@ async def _ask(
     """One request of somebody else, and what it must come to."""
     method, _, path = route.partition(" ")
     entry = ROUTES[route]
-    got = await world.client.request(method, filled(path, job_id) + entry.query, headers=stranger)
+    asked = filled(path, job_id) + entry.query
+    got = await world.client.request(method, asked, headers=stranger, json=entry.body)
     if entry.shown is Shown.HIDDEN and (may_write or method == "GET"):
         assert got.status_code == 404, got.text
         if "{job_id}" in path:
             assert got.json()["detail"] == f"job {job_id} was not found"
         nothing = filled(path, NO_JOB) + entry.query
-        other = await world.client.request(method, nothing, headers=stranger)
+        other = await world.client.request(method, nothing, headers=stranger, json=entry.body)
         assert got.text.replace(job_id, NO_JOB) == other.text
         assert got.headers.keys() == other.headers.keys()
     elif entry.shown is Shown.HIDDEN or entry.shown is Shown.SIGNED:

@@ -10,7 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.db.engine import connect
 from pixcrawler.common.db.roles import LIMITS, ensure_roles, service_url
-from pixcrawler.common.db.tables import OUTBOX_WRITERS, OWNERS, SECRET, metadata
+from pixcrawler.common.db.tables import (
+    OUTBOX_WRITERS,
+    OWNERS,
+    REPLICA_WRITERS,
+    SECRET,
+    metadata,
+)
 
 PASSWORDS = {service: f"secret of {service} '%:@/" for service in OWNERS}
 READ, INSERT, UPDATE, DELETE = (
@@ -32,7 +38,8 @@ async def denied(engine: AsyncEngine, statement: str) -> bool:
 
 
 def writable(service: str) -> set[str]:
-    return {*OWNERS[service], *(("outbox",) if service in OUTBOX_WRITERS else ())}
+    shared = {"outbox": OUTBOX_WRITERS, "replicas": REPLICA_WRITERS}
+    return {*OWNERS[service], *(table for table, who in shared.items() if service in who)}
 
 
 @pytest.mark.parametrize("service", sorted(OWNERS))

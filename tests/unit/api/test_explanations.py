@@ -66,6 +66,7 @@ def told(about: JobRecord, **changes: Any) -> Situation:
         "delayed_chunks": 0,
         "line": NOBODY,
         "owed": (),
+        "stopped": (),
         "failure": None,
         "ended_at": None,
     }

@@ -92,7 +92,8 @@ def test_the_whole() -> None:
     assert all(map(is_sentence, tags.values()))
     ids = [operation.value["operationId"] for operation in OPERATIONS]
     assert len(set(ids)) == len(ids)
-    verbs = "create|list|get|explain|delete|start|extend|retry|cancel|stream|upload|change"
+    verbs = "create|list|get|explain|delete|start|extend|retry|cancel|stream|upload|change|"
+    verbs += "give|pause|resume|drain"
     for each in ids:
         assert re.fullmatch(rf"({verbs}|healthz|readyz|metrics)(_[a-z]+)*", each), each
     schemes = DOCUMENT["components"]["securitySchemes"]
@@ -177,7 +178,8 @@ def test_its_problems(operation: Operation) -> None:
 
 
 def test_who_may() -> None:
-    """Reading needs a key, changing one that may write; health, metrics and signed links none."""
+    """Reading needs a key, changing one that may write, stopping what all share an admin's; health,
+    metrics and signed links none."""
     for operation in OPERATIONS:
         method, path = operation.label.split(" ")
         scopes = [tuple(way.values()) for way in operation.value.get("security", ())]
@@ -185,6 +187,8 @@ def test_who_may() -> None:
             assert scopes == []
         elif method == "GET" and path != "/v1/webhook-secret":
             assert scopes == [([],), ([],)], path
+        elif path.startswith(("/v1/stages/", "/v1/sources/", "/v1/replicas/")):
+            assert scopes == [(["admin"],), (["admin"],)], path
         else:
             assert scopes == [(["write"],), (["write"],)], path
 

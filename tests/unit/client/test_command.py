@@ -17,18 +17,18 @@ from tests.unit.client.test_watching import progress
 COMMANDS = {
     "": (
         *("run", "up", "down", "status", "chunks", "capacity", "workers", "url", "drops", "audit"),
-        "stages",
-        "changes",
-        "completion",
+        *("stages", "changes", "replicas", "drain", "completion"),
     ),
     "jobs": (
         *("list", "show", "explain", "rejected", "watch", "cancel", "retry", "extend", "delete"),
-        "download",
+        *("priority", "give-up", "download"),
     ),
     "topics": ("list", "describe", "apply", "tail", "replay", "lag"),
     "dlq": ("list", "show", "replay", "discard"),
     "keys": ("create", "list", "revoke"),
     "db": ("upgrade", "current"),
+    "pause": ("stage", "source"),
+    "resume": ("stage", "source", "replica"),
 }
 LEAVES = [f"{group} {name}".strip() for group, names in COMMANDS.items() for name in names]
 

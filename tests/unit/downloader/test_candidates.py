@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
+from pixcrawler.common.controls import PAUSED_MARK, SOURCE_PAUSED, Control
 from pixcrawler.common.documents import Candidates, Stream
 from pixcrawler.common.errors import GiveUp, Retry
 from pixcrawler.common.events import Slice
 from pixcrawler.downloader.candidates import resolve
-from pixcrawler.downloader.sources import Away, Result, SearchPage
+from pixcrawler.downloader.sources import Away, Pausable, Paused, Result, SearchPage
 
 CHUNK = "0199a000-0000-7000-8000-000000000000-00000"
 SLICES = tuple(Slice(source=name, keyword="cat", offset=0, limit=3) for name in ("one", "two"))
+PAUSED = Paused(
+    Control(kind="source", name="two", reason="why", since=datetime(2026, 1, 1, tzinfo=UTC))
+)
 REFUSED = GiveUp("two refuses", error="source_refused", retriable=True)
 
 
@@ -102,3 +107,36 @@ async def test_an_empty_answer_is_an_answer() -> None:
     """No result is no trouble: nothing is unanswered."""
     found, _ = await resolved([page(exhausted=True)], [page("b")])
     assert (found.head.unanswered, found.head.count) == ((), 1)
+
+
+async def test_a_paused_source_is_named_and_not_waited_for() -> None:
+    """The chunk goes on with the other one; the reason says that nothing is wrong with it."""
+    found, asked = await resolved([page("a")], [PAUSED])
+    assert [candidate.url for candidate in found.items] == ["a"]
+    [owed] = found.head.unanswered
+    assert owed.reason == f"{PAUSED_MARK}two is paused since 2026-01-01 00:00:00Z (why)"
+    assert asked == [1, 1]
+
+
+async def test_where_all_are_paused_the_chunk_waits() -> None:
+    """By an error of its own; beside one that does not answer it is as if there were no other."""
+    with pytest.raises(GiveUp, match="two is paused") as given_up:
+        await resolved([PAUSED], [PAUSED])
+    assert (given_up.value.error, given_up.value.retriable) == (SOURCE_PAUSED, True)
+    with pytest.raises(Away, match="one is away"):
+        await resolved([Away("one is away")], [PAUSED])
+
+
+async def test_a_source_that_is_paused_is_not_asked() -> None:
+    """As soon as it is, and until it is not."""
+    source, paused = Scripted([page("a")]), dict[str, Control]()
+    pausable = Pausable("two", source, lambda: paused)
+    assert (await pausable.search("cat", 0, 3)).candidates[0].url == "a"
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    paused["two"] = Control(kind="source", name="two", reason="", since=since)
+    with pytest.raises(Paused):
+        await pausable.search("cat", 0, 3)
+    assert source.asked == 1
+    paused.clear()
+    await pausable.search("cat", 0, 3)
+    assert source.asked == 2

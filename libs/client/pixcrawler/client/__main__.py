@@ -49,11 +49,15 @@ topics_app = _group("What is in Kafka.", "topics tail chunk.uploaded --job JOB")
 dlq_app = _group("Records that a stage could not read.", "dlq list uploader")
 keys_app = _group("Keys to the API.", "keys create --owner ann --scope write")
 db_app = _group("The database: its schema, its repair.", "db current")
+pause_app = _group("Have something stop, and stay stopped.", "pause stage downloader")
+resume_app = _group("Let what was stopped go on.", "resume source openverse")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
+app.add_typer(pause_app, name="pause")
+app.add_typer(resume_app, name="resume")
 
 
 def _version(wanted: bool) -> None:
@@ -90,6 +94,11 @@ Reason = Annotated[
     str | None,
     typer.Option("--reason", metavar="TEXT", help="Why: the audit log keeps it."),
 ]
+Stoppable = Annotated[
+    str, typer.Argument(metavar="STAGE", help="downloader, validator or uploader.")
+]
+SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="openverse, commons or urls.")]
+ReplicaName = Annotated[str, typer.Argument(metavar="REPLICA", help="Its name: `replicas`.")]
 OwnLimit = Annotated[
     int | None,
     typer.Option(metavar="N", min=0, help="Instead of the API's setting; 0: without limit."),
@@ -383,6 +392,65 @@ def workers(
     return overviews.workers(everyone=everyone, json=as_json)
 
 
+@app.command(epilog="Example: pixcrawler replicas")
+def replicas(as_json: Json = False) -> int:
+    """The replicas of every stage, and how each is."""
+    from pixcrawler.client import operating
+
+    return operating.replicas(json=as_json)
+
+
+@app.command(epilog="Example: pixcrawler drain validator-2 --reason 'its disk is odd'")
+def drain(replica: ReplicaName, reason: Reason = None, as_json: Json = False) -> int:
+    """Have a replica finish what it has in hand and leave the work to the others.
+
+    Until it is resumed (`resume replica`) or restarted.
+    """
+    from pixcrawler.client import operating
+
+    return operating.steer("replica", replica, "drain", reason, json=as_json)
+
+
+@pause_app.command("stage", epilog="Example: pixcrawler pause stage downloader")
+def pause_stage(stage: Stoppable, reason: Reason = None, as_json: Json = False) -> int:
+    """Have a stage finish what it has in hand, and take nothing more."""
+    from pixcrawler.client import operating
+
+    return operating.steer("stage", stage, "pause", reason, json=as_json)
+
+
+@pause_app.command("source", epilog="Example: pixcrawler pause source openverse")
+def pause_source(source: SourceName, reason: Reason = None, as_json: Json = False) -> int:
+    """Have nobody ask a source; jobs go on with others, or wait."""
+    from pixcrawler.client import operating
+
+    return operating.steer("source", source, "pause", reason, json=as_json)
+
+
+@resume_app.command("stage", epilog="Example: pixcrawler resume stage downloader")
+def resume_stage(stage: Stoppable, reason: Reason = None, as_json: Json = False) -> int:
+    """Let a stage take work again."""
+    from pixcrawler.client import operating
+
+    return operating.steer("stage", stage, "resume", reason, json=as_json)
+
+
+@resume_app.command("source", epilog="Example: pixcrawler resume source openverse")
+def resume_source(source: SourceName, reason: Reason = None, as_json: Json = False) -> int:
+    """Let a source be asked again."""
+    from pixcrawler.client import operating
+
+    return operating.steer("source", source, "resume", reason, json=as_json)
+
+
+@resume_app.command("replica", epilog="Example: pixcrawler resume replica validator-2")
+def resume_replica(replica: ReplicaName, reason: Reason = None, as_json: Json = False) -> int:
+    """Let a replica that was drained work again."""
+    from pixcrawler.client import operating
+
+    return operating.steer("replica", replica, "resume", reason, json=as_json)
+
+
 @app.command(epilog="Example: pixcrawler audit --since 24h")
 def audit(
     since: Annotated[
@@ -525,7 +593,7 @@ def jobs_extend(
     number: Annotated[int, typer.Option("-n", "--number", metavar="N", min=1, help="Images more.")],
     priority: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, max=10, help="Of the new chunks. [default: the job's]"),
+        typer.Option(metavar="N", min=0, max=10, help="Of all that wait. [default: as it is]"),
     ] = None,
     reason: Reason = None,
     as_json: Json = False,
@@ -534,6 +602,34 @@ def jobs_extend(
     from pixcrawler.client import jobs
 
     return jobs.extend(job, number, priority, reason=reason, json=as_json)
+
+
+@jobs_app.command("priority", epilog="Example: pixcrawler jobs priority JOB 9")
+def jobs_priority(
+    job: JobId,
+    priority: Annotated[
+        int, typer.Argument(metavar="PRIORITY", help="From 0 to 10; higher goes first.")
+    ],
+    reason: Reason = None,
+    as_json: Json = False,
+) -> int:
+    """Change a job's priority; its chunks that wait move in the line."""
+    from pixcrawler.client import jobs
+
+    return jobs.prioritize(job, priority, reason=reason, json=as_json)
+
+
+@jobs_app.command("give-up", epilog="Example: pixcrawler jobs give-up JOB 3")
+def jobs_give_up(
+    job: JobId,
+    chunk: Annotated[str, typer.Argument(metavar="CHUNK", help="Its index or id.")],
+    reason: Reason = None,
+    as_json: Json = False,
+) -> int:
+    """Give up a chunk that has not ended; `jobs retry JOB --chunk CHUNK` brings it back."""
+    from pixcrawler.client import jobs
+
+    return jobs.give_up(job, chunk, reason=reason, json=as_json)
 
 
 @jobs_app.command("delete", epilog="Example: pixcrawler jobs delete JOB")

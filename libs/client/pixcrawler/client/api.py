@@ -58,6 +58,10 @@ class Api:
         """Ask for something to be done."""
         return drive(self.core.post(path, body, headers=headers, params=params))
 
+    def patch(self, path: str, body: Json, **params: Any) -> Json:
+        """Change something."""
+        return drive(self.core.patch(path, body, **params))
+
     def upload(
         self,
         path: str,

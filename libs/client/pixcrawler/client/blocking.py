@@ -16,12 +16,14 @@ from pixcrawler.client.values import (
     AuditLine,
     Capacity,
     Chunk,
+    Control,
     Drops,
     Explanation,
     JobInfo,
     Outcome,
     Progress,
     RejectedRow,
+    Replica,
     Source,
     UrlFinding,
     UrlList,
@@ -292,6 +294,45 @@ class PixCrawler:
         """
         return drive_each(operations.audit(self.core, since, action, job_id))
 
+    def controls(self) -> list[Control]:
+        """What operators have paused or drained."""
+        return drive(operations.controls(self.core))
+
+    def replicas(self) -> list[Replica]:
+        """The replicas that told of themselves today."""
+        return drive(operations.replicas(self.core))
+
+    def pause(
+        self, kind: Literal["stage", "source"], name: str, *, reason: str | None = None
+    ) -> Control:
+        """Have a stage take nothing more, or nobody ask a source, until it is resumed.
+
+        Raises:
+            NotFound: there is none such; it says which there are.
+            NotAuthorized: the key has not the scope `admin`.
+        """
+        return drive(operations.steer(self.core, kind, name, "pause", reason))
+
+    def resume(
+        self, kind: Literal["stage", "source", "replica"], name: str, *, reason: str | None = None
+    ) -> Control:
+        """Let a stage, a source or a replica work again.
+
+        Raises:
+            NotFound: there is none such; it says which there are.
+            NotAuthorized: the key has not the scope `admin`.
+        """
+        return drive(operations.steer(self.core, kind, name, "resume", reason))
+
+    def drain(self, replica: str, *, reason: str | None = None) -> Control:
+        """Have a replica finish what it has in hand and leave its group, until it is resumed.
+
+        Raises:
+            NotFound: there is none such; it says which there are.
+            NotAuthorized: the key has not the scope `admin`.
+        """
+        return drive(operations.steer(self.core, "replica", replica, "drain", reason))
+
 
 class Job:
     """A job; made by `run()`, `job()` and `jobs()`.
@@ -406,7 +447,7 @@ class Job:
 
         Args:
             max_images: How many more.
-            priority: Of the new chunks; the job's if not given.
+            priority: Of all its chunks that wait; as it is if not given.
             reason: Why, for the audit log.
             idempotency_key: Done once, however often it is asked for with the same key; a new key
                 for each call if it is not given.
@@ -414,6 +455,31 @@ class Job:
         params = {"max_images": max_images, "priority": priority, "reason": reason}
         self.info = drive(operations.act(self._core, self.id, "chunks", idempotency_key, **params))
         return self
+
+    def prioritize(self, priority: int, *, reason: str | None = None) -> Self:
+        """Give it another priority: its chunks that wait move in the line.
+
+        Args:
+            priority: From 0 to 10; higher goes first.
+            reason: Why, for the audit log.
+
+        Raises:
+            Conflict: it is over.
+        """
+        self.info = drive(operations.prioritize(self._core, self.id, priority, reason))
+        return self
+
+    def give_up(self, chunk: int | str, *, reason: str | None = None) -> Chunk:
+        """Have a chunk given up that has not ended; the job goes on without it.
+
+        Args:
+            chunk: Its index or id.
+            reason: Why, for the audit log and the chunk's own error.
+
+        Raises:
+            Conflict: it has ended, or the job is cancelled.
+        """
+        return drive(operations.give_up(self._core, self.id, chunk, reason))
 
     def delete(self, *, reason: str | None = None) -> None:
         """Forget it and everything that it made.

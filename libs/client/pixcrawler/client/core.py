@@ -106,6 +106,10 @@ class Core:
             "POST", path, json=body, headers=dict(headers or {}), params=_given(params or {})
         )
 
+    async def patch(self, path: str, body: Json, **params: Any) -> Json:
+        """Change something; asking again is harmless."""
+        return await self._document("PATCH", path, json=body, params=_given(params))
+
     async def upload(
         self,
         path: str,

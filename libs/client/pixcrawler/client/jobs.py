@@ -116,6 +116,21 @@ def extend(
     return _say_how_to_follow(job_id, code)
 
 
+def prioritize(job_id: str, priority: int, *, reason: str | None = None, json: bool) -> int:
+    """Change a job's priority."""
+    with connect() as api:
+        answer = api.patch(f"/v1/jobs/{job_id}", {"priority": priority}, reason=reason)
+    return _done(answer, f"job {job_id} has the priority {answer['priority']}", json=json)
+
+
+def give_up(job_id: str, chunk: str, *, reason: str | None = None, json: bool) -> int:
+    """Have a chunk given up."""
+    with connect() as api:
+        path = f"/v1/jobs/{job_id}/chunks/{chunk}/give-up"
+        answer = api.post(path, headers=once(), params={"reason": reason})
+    return _done(answer, f"chunk {chunk} of job {job_id} is being given up", json=json)
+
+
 def delete(job_id: str, *, reason: str | None = None, json: bool) -> int:
     """Forget a job."""
     with connect() as api:

@@ -1,5 +1,7 @@
 """`pixcrawler audit`, and what operators do through the API: what was done, by whom, and why."""
 
+from urllib.parse import quote
+
 from pixcrawler.client import moments, output
 from pixcrawler.client.api import Json
 from pixcrawler.client.connection import connect
@@ -26,6 +28,54 @@ def audit(since: str | None, action: str | None, job_id: str | None, *, json: bo
                 line["reason"],
             )
             for line in reversed(items)
+        ],
+    )
+    return 0
+
+
+def steer(kind: str, name: str, action: str, reason: str | None, *, json: bool) -> int:
+    """Pause, drain or resume something."""
+    with connect() as api:
+        path = f"/v1/{kind}s/{quote(name, safe='')}/{action}"
+        answer = api.post(path, params={"reason": reason})
+    if json:
+        output.document(answer)
+    else:
+        output.result.print(told(answer), markup=False, soft_wrap=True)
+    return 0
+
+
+def told(control: Json) -> str:
+    """What is stopped, since when and why, and how it goes on; or that it works."""
+    kind, name = control["kind"], control["name"]
+    if not control["paused"]:
+        return f"{kind} {name} works again"
+    since = output.moment(control["since"])
+    why = f" ({control['reason']})" if control["reason"] else ""
+    done = "drained" if kind == "replica" else "paused"
+    resume = f"pixcrawler resume {kind} {name}"
+    return f"{kind} {name} is {done} since {since:%Y-%m-%d %H:%M:%SZ}{why}; to end that: {resume}"
+
+
+def replicas(*, json: bool) -> int:
+    """The replicas, and how each is."""
+    with connect() as api:
+        items = list(api.pages("/v1/replicas"))
+    if json:
+        output.document({"items": items})
+        return 0
+    output.table(
+        ("replica", "stage", "state", "in hand", "since", "seen"),
+        [
+            (
+                each["worker"],
+                each["stage"],
+                each["state"] if each["alive"] else "silent",
+                each["in_hand"],
+                output.moment(each["started_at"]),
+                output.moment(each["seen_at"]),
+            )
+            for each in items
         ],
     )
     return 0

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pixcrawler.client import live
 from pixcrawler.client.core import Core, Json
@@ -16,12 +17,14 @@ from pixcrawler.client.values import (
     AuditLine,
     Capacity,
     Chunk,
+    Control,
     Drops,
     Explanation,
     JobInfo,
     Outcome,
     Progress,
     RejectedRow,
+    Replica,
     Source,
     UrlFinding,
     UrlList,
@@ -191,6 +194,44 @@ async def workers(core: Core, *, everyone: bool) -> AsyncIterator[Worker]:
 async def delete(core: Core, job_id: str, reason: str | None) -> None:
     """Forget a job."""
     await core.delete(f"/v1/jobs/{job_id}", reason=reason)
+
+
+async def prioritize(core: Core, job_id: str, priority: int, reason: str | None) -> JobInfo:
+    """Give a job another priority; the job then."""
+    changed = {"priority": priority}
+    answer = await core.patch(f"/v1/jobs/{job_id}", changed, reason=reason)
+    return JobInfo.model_validate(answer)
+
+
+async def give_up(core: Core, job_id: str, chunk: int | str, reason: str | None) -> Chunk:
+    """Have a chunk given up, by index or id; the chunk as it was."""
+    path = f"/v1/jobs/{job_id}/chunks/{chunk}/give-up"
+    answer = await core.post(path, headers=once(), params={"reason": reason})
+    return Chunk.model_validate(answer)
+
+
+async def steer(core: Core, kind: str, name: str, action: str, reason: str | None) -> Control:
+    """Pause, drain or resume something; how it is then.
+
+    Args:
+        core: Whom to ask.
+        kind: `stage`, `source` or `replica`.
+        name: Which.
+        action: `pause`, `drain` or `resume`.
+        reason: Why, for the audit log.
+    """
+    path = f"/v1/{kind}s/{quote(name, safe='')}/{action}"
+    return Control.model_validate(await core.post(path, params={"reason": reason}))
+
+
+async def controls(core: Core) -> list[Control]:
+    """What is paused or drained."""
+    return [Control.model_validate(item) async for item in core.pages("/v1/controls")]
+
+
+async def replicas(core: Core) -> list[Replica]:
+    """The replicas that told of themselves today."""
+    return [Replica.model_validate(item) async for item in core.pages("/v1/replicas")]
 
 
 async def audit(

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pixcrawler.client import moments, output
+from pixcrawler.client import moments, operating, output
 from pixcrawler.client.connection import connect
 from pixcrawler.client.errors import CommandError
 
@@ -25,13 +25,16 @@ def explain(job_id: str, *, json: bool) -> int:
 
 
 def workers(*, everyone: bool, json: bool) -> int:
-    """Who has which chunk, those that have been silent for longest first."""
+    """Who has which chunk, those that have been silent for longest first; and what is stopped."""
     with connect() as api:
         items = list(api.pages("/v1/workers", all="true" if everyone else None))
+        stopped = list(api.pages("/v1/controls"))
     items.sort(key=lambda held: -held["silent_s"])
     if json:
-        output.document({"items": items})
+        output.document({"items": items, "controls": stopped})
     else:
+        for control in stopped:
+            output.note(operating.told(control))
         output.table(
             ("worker", "stage", "attempt", "since", "silent", "taken back", "chunk"),
             [
@@ -41,7 +44,7 @@ def workers(*, everyone: bool, json: bool) -> int:
                     held["attempt"],
                     output.moment(held["since"]),
                     f"{held['silent_s']:.0f} s",
-                    output.moment(held["deadline_at"]),
+                    output.moment(held["deadline_at"]) or "(paused)",
                     held["chunk_id"],
                 )
                 for held in items

@@ -15,6 +15,7 @@ __all__ = [
     "AuditLine",
     "Capacity",
     "Chunk",
+    "Control",
     "Drop",
     "Drops",
     "Explanation",
@@ -28,6 +29,7 @@ __all__ = [
     "Reason",
     "Record",
     "RejectedRow",
+    "Replica",
     "Share",
     "Source",
     "Span",
@@ -320,7 +322,8 @@ class Worker(Told):
     """A replica and the chunk that it has in hand.
 
     `worker` is empty while the chunk waits in front of its stage. `silent_s` is the time since its
-    last sign of life; without a further one it is planned again at `deadline_at`.
+    last sign of life; without a further one it is planned again at `deadline_at` (None while its
+    stage is paused).
     """
 
     worker: str
@@ -332,7 +335,33 @@ class Worker(Told):
     since: datetime
     last_seen_at: datetime
     silent_s: float
-    deadline_at: datetime
+    deadline_at: datetime | None = None
+
+
+class Control(Told):
+    """Whether a stage or source is paused, or a replica drained (`paused` too), and why."""
+
+    kind: str
+    name: str
+    paused: bool
+    since: datetime | None = None
+    reason: str = ""
+
+
+class Replica(Told):
+    """A replica of a stage, as it told of itself last (`seen_at`); `alive`: lately.
+
+    `state` is `working`, `paused`, `draining`, `drained` or `halted`; `in_hand` counts pieces of
+    work.
+    """
+
+    stage: str
+    worker: str
+    state: str
+    in_hand: int = 0
+    started_at: datetime | None = None
+    seen_at: datetime | None = None
+    alive: bool = True
 
 
 class AuditLine(Told):

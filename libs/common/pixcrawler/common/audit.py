@@ -17,14 +17,22 @@ from pixcrawler.common.db.tables import audit_log
 from pixcrawler.common.events import Value
 
 Action = Literal[
+    "chunk.give_up",
     "chunk.retry",
     "job.cancel",
     "job.delete",
     "job.extend",
+    "job.priority",
     "job.retry",
     "key.create",
     "key.revoke",
+    "replica.drain",
+    "replica.resume",
     "schema.upgrade",
+    "source.pause",
+    "source.resume",
+    "stage.pause",
+    "stage.resume",
     "webhook_secret.change",
 ]
 """What can be done, and before the dot to what."""

@@ -31,6 +31,7 @@ class Health:
     def __init__(self) -> None:
         self._alive: dict[str, Callable[[], bool]] = {}
         self._ready: dict[str, Check] = {}
+        self._notes: dict[str, Callable[[], str]] = {}
 
     def alive_if(self, name: str, advanced: Callable[[], bool]) -> None:
         """Add a loop that must have advanced lately."""
@@ -39,6 +40,18 @@ class Health:
     def ready_if(self, name: str, check: Check) -> None:
         """Add something that the program needs; `check` raises while it is not there."""
         self._ready[name] = check
+
+    def note_if(self, name: str, note: Callable[[], str]) -> None:
+        """Add something that is to be known though all is well: that a stage is paused, say.
+
+        `note` gives no text while there is nothing.
+        """
+        self._notes[name] = note
+
+    def notes(self) -> Mapping[str, str]:
+        """What there is to be known now."""
+        found = {name: note() for name, note in self._notes.items()}
+        return MappingProxyType({name: text for name, text in found.items() if text})
 
     def no_longer(self, name: str) -> None:
         """Take back what `ready_if` added."""
@@ -134,12 +147,17 @@ class HealthServer:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         missing = await self._health.missing()
-        return _answer(503 if missing else 200, missing)
+        return _answer(503 if missing else 200, missing, self._health.notes())
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _answer(status: int, problems: Mapping[str, str]) -> web.Response:
-    body = {"status": "ok" if status == 200 else "unavailable", "problems": dict(problems)}  # noqa: PLR2004 - HTTP
+def _answer(
+    status: int, problems: Mapping[str, str], notes: Mapping[str, str] = MappingProxyType({})
+) -> web.Response:
+    well = status == 200  # noqa: PLR2004 - HTTP
+    body: dict[str, object] = {"status": "ok" if well else "unavailable", "problems": {**problems}}
+    if notes:
+        body["notes"] = {**notes}
     return web.Response(status=status, text=json.dumps(body), content_type="application/json")

@@ -7,13 +7,21 @@ database's clock.
 
 from pydantic import BaseModel, Field
 
+from pixcrawler.common import controls
+
 BUSY = """
     SELECT job.owner
     FROM job_chunks AS chunk JOIN crawl_jobs AS job USING (job_id)
     WHERE chunk.status = 'processing'"""
 """The slots in use: whose."""
 
-LINE = """(
+_ASKED = f"""(
+    NOT EXISTS ({controls.PAUSED_SOURCES}) OR chunk.slices = '[]'
+    OR EXISTS (SELECT FROM jsonb_array_elements(chunk.slices) AS slice
+               WHERE slice->>'source' NOT IN ({controls.PAUSED_SOURCES})))"""
+"""Whether any search of a chunk may be asked: one all of whose sources are paused waits."""
+
+LINE = f"""(
     SELECT chunk.chunk_id, chunk.job_id, chunk.chunk_index, job.created_at AS job_created_at,
            least(10, chunk.priority + floor(extract(epoch FROM
                now() - coalesce(chunk.not_before, chunk.created_at)) / 600)) AS urgency,
@@ -24,7 +32,8 @@ LINE = """(
     WHERE chunk.status = 'pending'
       AND (chunk.not_before IS NULL OR chunk.not_before <= clock_timestamp())
       AND job.cancelled_at IS NULL AND job.deleted_at IS NULL
-) AS line"""
+      AND {_ASKED}
+) AS line"""  # noqa: S608 - constants
 """The chunks that a slot is for, where `busy` is a query by the name of `BUSY`.
 
 `urgency` is the effective priority: one more for every ten minutes waited, at most 10. `held` is
@@ -35,8 +44,15 @@ ORDER = "urgency DESC, held, job_created_at, job_id, chunk_index"
 """Next is who has the highest effective priority, then whose owner has fewer chunks in progress,
 then the oldest job's lowest index."""
 
-DEADLINE = "last_seen_at + make_interval(secs => :deadline_s * 2.0 ^ takebacks)"
-"""When a chunk without a sign of life is planned again; it doubles with each take-back."""
+DEADLINE = f"""
+    greatest(last_seen_at, {controls.RESUMED})
+        + make_interval(secs => :deadline_s * 2.0 ^ takebacks)"""
+"""When a chunk without a sign of life is planned again; it doubles with each take-back.
+
+`infinity` while its stage is paused, and counted from its resumption at the earliest: who stands
+in front of a paused stage cannot give a sign. Planning it again would only add to what waits there,
+until it is given up with nothing wrong with it.
+"""
 
 
 class DeadlineSettings(BaseModel):

@@ -31,12 +31,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pixcrawler.common import failpoints, logs, metrics, telemetry
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.db.engine import connect
+from pixcrawler.common.db.tables import REPLICA_WRITERS
 from pixcrawler.common.errors import Retry, SettingsError
 from pixcrawler.common.health import Check, Health, HealthServer, database_check, schema_check
 from pixcrawler.common.limits import STOP_MARGIN_S, Limits
 from pixcrawler.common.publisher import Publisher
 from pixcrawler.common.settings import ServiceSettings, StageSettings, load
 from pixcrawler.common.stage import Route, Stage
+from pixcrawler.common.steering import Steering
 from pixcrawler.common.watchdog import Watchdog
 
 log = logs.get(__name__)
@@ -128,6 +130,11 @@ class Runtime:
         """The producer; `main` starts it before anything runs."""
         return Publisher(self.settings.kafka, source=self.source, watchdog=self.watchdog)
 
+    @cached_property
+    def steering(self) -> Steering:
+        """What operators want of this replica; its stage reads it."""
+        return Steering(self.engine, self.name, self.worker)
+
     def stage(
         self,
         routes: Sequence[Route[Any]],
@@ -143,9 +150,9 @@ class Runtime:
             watch_jobs: Cancel work as soon as its job is cancelled or deleted. The planner, which
                 has to act on cancelled jobs, says no.
         """
-        settings = self.settings
+        settings, steered = self.settings, self.name in REPLICA_WRITERS
         limits = settings.limits() if isinstance(settings, StageSettings) else Limits()
-        return Stage(
+        stage = Stage(
             self.name,
             routes,
             bootstrap_servers=settings.kafka,
@@ -157,7 +164,10 @@ class Runtime:
             drain_s=settings.drain_s,
             limits=limits if in_flight is None else limits.with_in_flight(in_flight),
             instance=settings.worker,
+            steering=self.steering if steered else None,
         )
+        self.health.note_if(self.name, stage.note)
+        return stage
 
     async def close(self) -> None:
         """Let go of everything that was made."""

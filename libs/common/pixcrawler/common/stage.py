@@ -17,6 +17,8 @@ aiokafka 0.14 (its source says the same):
 - The client swallows exceptions of the rebalance listener, and `stop()` does not call it. Awaiting
   the loop from the listener would deadlock: `getmany` waits for the assignment.
 - `rebalance_timeout_ms` defaults to the session timeout; here it is the drain budget and a margin.
+- A stage that is paused polls on with everything paused; a replica that is drained finishes what it
+  has in hand, leaves the group, also as a static member, and waits without one (`steering.py`).
 - The assignor is one, and our own (`assignor.py`): with ranges half of all partitions move whenever
   a replica comes or goes, and their work begins again. A replica with a name that comes back is a
   static member: restarting it moves nothing.
@@ -47,6 +49,7 @@ from pixcrawler.common.limits import DRAIN_S, Limits
 from pixcrawler.common.offsets import Offsets
 from pixcrawler.common.publisher import TOO_LARGE, Publisher
 from pixcrawler.common.retry import Patience, exhausted, patiently
+from pixcrawler.common.steering import LOOK_S, TELL_S, State, Steering
 from pixcrawler.common.watchdog import Watchdog
 from pixcrawler.common.work import Delivery, Route, Work, WorkContext, default_key, failure, stamped
 
@@ -99,6 +102,7 @@ class Stage:
         drain_s: What `stop` leaves for work in hand.
         limits: How much it holds, and how patient it is.
         group: The consumer group.
+        steering: What operators want of this replica; None: nothing, ever.
         instance: A name that this replica has again when it is started again (static membership).
             Then a restart within the session timeout moves no partition; but who does not come back
             keeps its partitions from others for so long. No two replicas have the same.
@@ -120,6 +124,7 @@ class Stage:
         limits: Limits | None = None,
         group: str = "",
         instance: str = "",
+        steering: Steering | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -130,6 +135,8 @@ class Stage:
         self.watchdog = watchdog
         self.limits = limits or Limits()
         self.clock = clock
+        self._steering = steering
+        self._told: tuple[State, float] | None = None  # as it was told last, and when
         self._watch: JobWatch = NoWatch() if engine is None else DatabaseWatch(engine)
         self._routes = {route.event.topic: route for route in routes}
         self._bootstrap_servers = bootstrap_servers
@@ -166,22 +173,32 @@ class Stage:
     # The loop
 
     async def run(self) -> None:
-        """Consume until stopped: poll and take, commit; then drain and leave the group.
+        """Consume until stopped; a replica that is drained rests meanwhile, without the group.
 
         Raises:
             Fatal: this process cannot go on.
             KafkaError: likewise, as the consumer says.
         """
-        consumer = await self._join()
-        if consumer is None:
-            return
+        steer = asyncio.create_task(self._steer())
+        try:
+            while not self._stopping.is_set():
+                await self._rest()
+                consumer = await self._join()
+                if consumer is not None:
+                    await self._consume(consumer)
+        finally:
+            steer.cancel()
+            await self._say_goodbye()
+
+    async def _consume(self, consumer: AIOKafkaConsumer) -> None:
+        """Poll and take, commit, until stopped or drained; then leave the group."""
         metrics.IN_FLIGHT.labels(self.name).set(0)  # so that a stage that never worked is seen idle
         asides = [
             asyncio.create_task(self._watch_jobs()),
             asyncio.create_task(self._watch_backlog(consumer)),
         ]
         try:
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and not (self._drained and not self._works):
                 self._advanced_at = self.clock()
                 await self._poll(consumer)
                 await self._hand_over(consumer)
@@ -210,8 +227,66 @@ class Stage:
         """Raise if the stage does not consume (readiness); the message says why."""
         if self._halted:
             raise Fatal(self._halted)
+        if self._drained and self._steering:
+            resume = f"pixcrawler resume replica {self.worker}"
+            raise Fatal(f"{self._state()}: {self._steering.drained}; {resume} ends that")
         if self._consumer is None:
             raise Fatal(f"the {self.name} has not joined its group yet")
+
+    def note(self) -> str:
+        """What is to be known of a stage that is well all the same: that it is paused."""
+        paused = self._steering.paused if self._steering else None
+        return "" if paused is None else str(paused)
+
+    # Being steered
+
+    @property
+    def _paused(self) -> bool:
+        return self._steering is not None and self._steering.paused is not None
+
+    @property
+    def _drained(self) -> bool:
+        return self._steering is not None and self._steering.drained is not None
+
+    def _state(self) -> State:
+        if self._halted:
+            return "halted"
+        if self._drained:
+            return "drained" if self._consumer is None else "draining"
+        return "paused" if self._paused else "working"
+
+    async def _steer(self) -> None:
+        """Once a second, what operators want; now and then, that this replica is there."""
+        while self._steering is not None:
+            await asyncio.sleep(LOOK_S)
+            await self._look_and_tell(self._steering)
+
+    async def _look_and_tell(self, steering: Steering) -> None:
+        before = self._state()
+        try:
+            await steering.look()
+            state, now = self._state(), self.clock()
+            if self._told is None or state != self._told[0] or now - self._told[1] >= TELL_S:
+                await steering.tell(state, len(self._works))
+                self._told = (state, now)
+        except Exception as error:  # noqa: BLE001 - what was known holds; it is asked again
+            log.warning("cannot ask", action="steer", error=str(error) or repr(error))
+        if (state := self._state()) != before:
+            log.warning("steered", action="steer", state=state, was=before)
+            self._room.set()
+
+    async def _say_goodbye(self) -> None:
+        if self._steering is not None and self._told is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._steering.leave()
+
+    async def _rest(self) -> None:
+        """As long as it is drained: be alive, and do nothing. Looks before the first record."""
+        if self._steering is not None:
+            await self._look_and_tell(self._steering)
+        while self._drained and not await _set_within(self._stopping, POLL_S):
+            self._advanced_at = self.clock()
 
     # Polling
 
@@ -330,6 +405,8 @@ class Stage:
         held = [delivery for work in self._works.values() for delivery in work.held]
         if (
             self._halted
+            or self._paused
+            or self._drained
             or len(held) >= self.limits.in_flight + self.limits.joined
             or sum(delivery.size for delivery in held) >= self.limits.in_flight_bytes
         ):
@@ -725,8 +802,19 @@ class Stage:
             await asyncio.wait(tasks, timeout=CANCEL_S)
 
     async def _leave(self, consumer: AIOKafkaConsumer) -> None:
-        """Leave the group, so that others need not wait for the session to time out."""
+        """Leave the group, so that others need not wait for the session to time out.
+
+        A static member stays one, as it is about to come back; unless it is drained. Then it has
+        to be forgotten what it knew of its assignment, which is over.
+        """
         self._consumer = None
+        if self._drained and not self._stopping.is_set():
+            consumer._coordinator._group_instance_id = None  # noqa: SLF001 - else it says nothing
+            self._offsets, self._assignor = Offsets(), new_assignor()
+            self._leaving, self._oldest, self._ends = {}, {}, {}
+            for topic in self._routes:
+                metrics.CONSUMER_LAG.labels(topic).set(0)
+                metrics.CONSUMER_LAG_SECONDS.labels(topic).set(0)
         try:
             async with asyncio.timeout(LEAVE_S):
                 await consumer.stop()

@@ -10,6 +10,7 @@ from pixcrawler.api.parts import Parts
 from pixcrawler.api.routes import (
     audit,
     chunks,
+    controls,
     jobs,
     lists,
     live,
@@ -45,6 +46,7 @@ ROUTERS = tuple(
         lists,
         webhooks,
         operations,
+        controls,
         audit,
         overviews,
         page,

@@ -23,11 +23,13 @@ from pixcrawler.api.views import (
     CapacityView,
     ChunkProgressView,
     ChunkView,
+    ControlView,
     DatasetFileView,
     DatasetView,
     Holding,
     JobView,
     Page,
+    ReplicaView,
     Share,
     Span,
     Started,
@@ -84,6 +86,7 @@ FINISHED: Final = JOB.model_copy(
 EXTENDED: Final = FINISHED.model_copy(
     update={"status": "pending", "max_images": 300, "finished_at": None, "round": 2}
 )
+PRIORITIZED: Final = JOB.model_copy(update={"priority": 9})
 RETRIED: Final = FINISHED.model_copy(
     update={
         "status": "pending",
@@ -154,6 +157,9 @@ CHUNK: Final = ChunkView(
             ended_at=AT + timedelta(seconds=71),
         ),
     ),
+)
+WORKING_CHUNK: Final = CHUNK.model_copy(
+    update={"status": "processing", "stage": "downloader", "archive": None}
 )
 FAILED_CHUNK: Final = CHUNK.model_copy(
     update={
@@ -449,6 +455,26 @@ CHANGES: Final = Changes(
     acts={"job.extend": 1},
     lines=AUDIT.items,
 )
+PAUSED: Final = ControlView(
+    kind="stage", name="downloader", paused=True, since=AT, reason="the proxy is being replaced"
+)
+RESUMED: Final = PAUSED.model_copy(update={"paused": False, "since": None, "reason": ""})
+SOURCE_PAUSED: Final = PAUSED.model_copy(update={"kind": "source", "name": "openverse"})
+DRAINED: Final = PAUSED.model_copy(update={"kind": "replica", "name": "validator-1"})
+CONTROLS: Final = Page[ControlView](items=(PAUSED,))
+REPLICAS: Final = Page[ReplicaView](
+    items=(
+        ReplicaView(
+            stage="validator",
+            worker="validator-1",
+            state="working",
+            in_hand=2,
+            started_at=AT,
+            seen_at=_SEEN,
+            alive=True,
+        ),
+    )
+)
 SOURCES: Final = Page[sources.SourceInfo](items=sources.ALL)
 
 NEW_JOBS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -481,6 +507,10 @@ NEW_JOBS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 STARTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "now or never": ("Not at all if there is no room", {"wait": False}),
     "sources": ("On other sources", {"sources": ["commons"], "wait": True}),
+}
+
+JOB_CHANGES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "priority": ("It goes before others", {"priority": 9}),
 }
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pixcrawler.api.situations import Delayed, Held, Situation
 from pixcrawler.api.views import TERMINAL, View
+from pixcrawler.common.controls import STAGES, Control
 from pixcrawler.common.events import JobStatus
 
 Code = Literal[
@@ -17,6 +18,8 @@ Code = Literal[
     "cancelling",
     "event_not_sent",
     "not_planned",
+    "stage_paused",
+    "source_paused",
     "chunk_overdue",
     "waits_after_failure",
     "waits_for_slot",
@@ -33,6 +36,7 @@ Code = Literal[
     "cancelled",
 ]
 
+FIRST, LAST = STAGES[0], STAGES[-1]
 EACH = 5
 """Chunks of one kind that have a sentence of their own."""
 PATIENCE_S = 10.0
@@ -164,6 +168,7 @@ def _closed(told: Situation, *, dataset_is_there: bool) -> Iterator[Reason]:
         )
         return
     yield from _unsent(told)
+    yield from (_stage_paused(each) for each in told.stopped if each.name == LAST)
     yield Reason(
         code="dataset_pending",
         sentence=f"{closed}; its dataset is still to be written by the uploader.",
@@ -189,12 +194,14 @@ def _open(told: Situation, capacity: int) -> Iterator[Reason]:
     yield from _unsent(told)
     if not cancelled and told.book_round < told.job.round:
         yield _not_planned(told)
-    overdue = [one for one in told.held if one.deadline_at <= told.now]
+    if not cancelled:
+        yield from _stopped(told)
+    overdue = [one for one in told.held if one.deadline_at and one.deadline_at <= told.now]
     yield from _some(told, [_overdue(told, one) for one in overdue], len(overdue))
     yield from _some(told, [_delayed(told, d) for d in told.delayed], told.delayed_chunks)
     if told.line.place is not None:
         yield _waits(told, capacity)
-    working = [one for one in told.held if one.deadline_at > told.now]
+    working = [one for one in told.held if not (one.deadline_at and one.deadline_at <= told.now)]
     more = told.job.chunks.processing - len(overdue)
     yield from _some(told, [_working(told, one) for one in working], more)
     yield from (
@@ -207,7 +214,7 @@ def _open(told: Situation, capacity: int) -> Iterator[Reason]:
         for owed in told.owed
     )
     yield from _failed(told)
-    if not (cancelled or told.held or told.delayed or told.line.chunks):
+    if not (cancelled or told.held or told.job.chunks.pending or _paused_sources(told)):
         yield from _deciding(told)
     yield from _behind(told)
 
@@ -237,13 +244,46 @@ def _not_planned(told: Situation) -> Reason:
     )
 
 
+def _stopped(told: Situation) -> Iterator[Reason]:
+    """What operators have stopped that this job still has before it."""
+    reached = [one.stage or FIRST for one in told.held]
+    reached += [FIRST] if told.job.chunks.pending else []
+    for control in told.stopped:
+        later = control.kind == "stage" and STAGES[: STAGES.index(control.name) + 1]
+        if later and not set(later).isdisjoint(reached):
+            yield _stage_paused(control)
+    for control in _paused_sources(told):
+        yield Reason(
+            code="source_paused",
+            sentence=f"The source {control}: it is not asked. The job goes on with its other "
+            "searches, and waits where there is none.",
+            since=control.since,
+            command=f"pixcrawler resume source {control.name}",
+        )
+
+
+def _stage_paused(control: Control) -> Reason:
+    return Reason(
+        code="stage_paused",
+        sentence=f"The {control}: it takes nothing more, and what stands in front of it waits.",
+        stage=control.name,
+        since=control.since,
+        command=f"pixcrawler resume stage {control.name}",
+    )
+
+
+def _paused_sources(told: Situation) -> list[Control]:
+    wanted = told.job.sources
+    return [each for each in told.stopped if each.kind == "source" and each.name in wanted]
+
+
 def _overdue(told: Situation, chunk: Held) -> Reason:
     return _of(
         chunk,
         "chunk_overdue",
         f"Chunk {chunk.index} has given no sign of life {_long(told, chunk.last_seen_at)} in the "
         f"{chunk.stage or 'downloader'}{_on(chunk.worker)}; it was to be taken back at "
-        f"{_at(chunk.deadline_at)}, so the planner is late or does not run.",
+        f"{_at(chunk.deadline_at or told.now)}, so the planner is late or does not run.",
         command="pixcrawler topics lag",
     )
 
@@ -258,7 +298,7 @@ def _working(told: Situation, chunk: Held) -> Reason:
     if chunk.takebacks:
         often = "once" if chunk.takebacks == 1 else f"{chunk.takebacks} times"
         sentence += f"; taken back {often} before"
-    if silent >= QUIET_S:
+    if silent >= QUIET_S and chunk.deadline_at:
         sentence += f"; without another it is taken back at {_at(chunk.deadline_at)}"
     quiet = silent >= QUIET_S or bool(chunk.takebacks)
     letters = f"pixcrawler dlq list {chunk.stage or 'downloader'} --state open"

@@ -231,6 +231,50 @@ class Jobs:
         self._hint()
         return answer
 
+    async def prioritize(self, caller: Caller, job_id: str, priority: int) -> JobRecord:
+        """Give a job another priority; the planner moves its chunks that wait.
+
+        Raises:
+            Problem: 404; 409, the job is cancelled, or its latest round is over.
+        """
+        async with transaction(self._engine, "prioritize") as connection:
+            job = await _lock(connection, caller.owner, job_id)
+            _refuse_cancelled(job)
+            if job.round and await store.is_closed(connection, job_id, job.round):
+                raise conflict("the job is finished")
+            if job.priority != priority:
+                await store.update_job(connection, job_id, priority=priority)
+                told = {"priority": (job.priority, priority)}
+                await _note(connection, caller, "job.priority", job_id, told)
+            return await _job(connection, caller.owner, job_id)
+
+    async def give_up_chunk(
+        self, caller: Caller, job_id: str, index: int, key: str | None = None
+    ) -> Answer:
+        """Have a chunk given up that has not ended; the planner does it within seconds.
+
+        Raises:
+            Problem: 404; 409, the job is cancelled, the chunk has ended, or the key was used with
+                another request.
+        """
+        once = Once(caller.owner, key, digest("give up", job_id, index))
+        async with transaction(self._engine, "give_up_chunk") as connection:
+            job = await _lock(connection, caller.owner, job_id)
+            if said := await once.said(connection):
+                return await _again(connection, caller.owner, said)
+            chunk = await store.chunk(connection, job_id, index)
+            if chunk is None:
+                raise not_found(f"chunk {index} of job {job_id}")
+            _refuse_cancelled(job)
+            if chunk.status not in {"pending", "processing"}:
+                raise conflict(f"chunk {index} has ended: it is {chunk.status}")
+            if await store.give_up(connection, job_id, chunk.chunk_id, caller.reason):
+                told = {"status": chunk.status, "stage": chunk.stage, "attempt": chunk.attempt}
+                await _note(connection, caller, "chunk.give_up", job_id, told, of=chunk.chunk_id)
+            answer = Answer(job_id, chunk_view(chunk).model_dump_json())
+            await once.keep(connection, answer.content, job_id=job_id)
+        return answer
+
     async def cancel(self, caller: Caller, job_id: str, key: str | None = None) -> Answer:
         """Stop a job; what was uploaded stays. Again and again does no harm while it stops.
 

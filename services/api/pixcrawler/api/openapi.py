@@ -34,6 +34,7 @@ TAGS: Final[list[Json]] = [
     {"name": "url lists", "description": "Lists of URLs of your own, up to millions of rows."},
     {"name": "webhooks", "description": "Being told of the end of a round, signed."},
     {"name": "operations", "description": "How much runs at a time, what can be searched."},
+    {"name": "controls", "description": "Pause stages and sources, drain replicas."},
     {"name": "audit", "description": "Who did what, and why."},
 ]
 
@@ -422,6 +423,9 @@ def _filled(path: str) -> str:
         "list_id": examples.LIST_ID,
         "sha256": examples.SHA256,
         "name": examples.FILE,
+        "stage": "downloader",
+        "source": "openverse",
+        "replica": "validator-1",
     }
     for name, value in values.items():
         path = path.replace(f"{{{name}}}", value)

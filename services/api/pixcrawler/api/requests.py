@@ -216,6 +216,16 @@ class Start(Body):
     wait: bool = True
 
 
+class Change(Body):
+    """`PATCH /v1/jobs/{job_id}`.
+
+    Attributes:
+        priority: Of its chunks that wait, and of those to come: 0 to 10, higher goes first.
+    """
+
+    priority: Priority
+
+
 def check_sources(
     sources: tuple[str, ...], keywords: tuple[str, ...], urls: tuple[str, ...] | None
 ) -> None:

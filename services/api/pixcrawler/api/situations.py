@@ -9,7 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.api.store import JobRecord
-from pixcrawler.common import line
+from pixcrawler.common import controls, line
+from pixcrawler.common.controls import Control
 from pixcrawler.common.events import JobFacts, Value
 
 SHOWN = 20
@@ -23,7 +24,8 @@ class Held(Value):
         stage: The last one reached.
         worker: Which replica told of it last in this stage; empty while none has.
         since: When its stage had its input.
-        deadline_at: When it is planned again if there is no further sign of life.
+        deadline_at: When it is planned again if there is no further sign of life; None while its
+            stage is paused.
         takebacks: How often that has happened.
     """
 
@@ -36,7 +38,7 @@ class Held(Value):
     takebacks: int
     since: datetime
     last_seen_at: datetime
-    deadline_at: datetime
+    deadline_at: datetime | None
 
 
 class Delayed(Value):
@@ -87,6 +89,7 @@ class Situation(Value):
         delayed_chunks: How many those are in all.
         line: Where its other waiting chunks stand.
         owed: Searches that could not be asked.
+        stopped: What operators have stopped.
         failure: Why the last chunk failed that is not retried.
         ended_at: When a chunk ended last.
     """
@@ -103,6 +106,7 @@ class Situation(Value):
     delayed_chunks: int
     line: Place
     owed: tuple[Owed, ...]
+    stopped: tuple[Control, ...]
     failure: str | None
     ended_at: datetime | None
 
@@ -124,6 +128,7 @@ async def situation(connection: AsyncConnection, job: JobRecord, deadline_s: flo
         delayed_chunks=delayed_chunks,
         line=await _place(connection, job.job_id),
         owed=await _owed(connection, job.job_id),
+        stopped=await controls.in_force(connection),
     )
 
 
@@ -155,7 +160,7 @@ async def held(
                    coalesce(step->>'worker', '') AS worker,
                    coalesce((step->>'started_at')::timestamptz, admitted_at, chunk.updated_at)
                        AS since,
-                   last_seen_at, {line.DEADLINE} AS deadline_at
+                   last_seen_at, nullif({line.DEADLINE}, 'infinity') AS deadline_at
             FROM (SELECT job_id, chunk_id, chunk_index, stage, attempt, takebacks, status,
                          admitted_at, updated_at, attempts,
                          coalesce(last_seen_at, admitted_at, updated_at) AS last_seen_at

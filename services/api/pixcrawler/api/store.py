@@ -8,7 +8,7 @@ from sqlalchemy import RowMapping, func, insert, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pixcrawler.common.db.tables import crawl_jobs, job_requests
+from pixcrawler.common.db.tables import crawl_jobs, given_up_chunks, job_requests
 from pixcrawler.common.documents import StoredFile, Unanswered
 from pixcrawler.common.events import ImageTotals, JobStatus, ProgressView, Revision, Value
 from pixcrawler.common.jobs import Options
@@ -406,6 +406,16 @@ async def is_closed(connection: AsyncConnection, job_id: str, number: int) -> bo
         {"job_id": job_id, "number": number},
     )
     return bool(closed)
+
+
+async def give_up(connection: AsyncConnection, job_id: str, chunk_id: str, reason: str) -> bool:
+    """Ask the planner to give a chunk up; False if that is asked for already."""
+    asked = await connection.execute(
+        insert_or(given_up_chunks)
+        .values(job_id=job_id, chunk_id=chunk_id, reason=reason)
+        .on_conflict_do_nothing()
+    )
+    return bool(asked.rowcount)
 
 
 async def bury(connection: AsyncConnection, days: int) -> int:

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from pixcrawler.api.situations import Held
 from pixcrawler.api.store import ChunkCounts, ChunkRecord, ChunkStatus, JobRecord
 from pixcrawler.common.chunk_outcomes import CANCELLED
+from pixcrawler.common.controls import Kind
 from pixcrawler.common.documents import StoredFile, Unanswered
 from pixcrawler.common.events import ImageTotals, JobStatus, ProgressView, Value
 from pixcrawler.common.jobs import Options
@@ -288,14 +289,48 @@ class Holding(View):
     """The last sign of life."""
     silent_s: float
     """Seconds since then."""
-    deadline_at: datetime
-    """Without a further one it is planned again at this time."""
+    deadline_at: datetime | None
+    """Without a further one it is planned again at this time; null while its stage is paused."""
 
 
 def holding_view(held: Held, now: datetime) -> Holding:
     """A chunk that holds a slot, as clients see it."""
     silent = max((now - held.last_seen_at).total_seconds(), 0.0)
     return Holding(**held.model_dump(exclude={"takebacks"}), silent_s=round(silent, 1))
+
+
+class ControlView(View):
+    """Whether operators have stopped something, and why."""
+
+    kind: Kind
+    """`stage`, `source` or `replica`."""
+    name: str
+    """Which."""
+    paused: bool
+    """Whether it is paused; a replica: drained."""
+    since: datetime | None
+    """Since when, if it is."""
+    reason: str
+    """Why, in the words of whoever did it."""
+
+
+class ReplicaView(View):
+    """A replica of a stage, as it told of itself last."""
+
+    stage: str
+    """Which stage."""
+    worker: str
+    """Its name."""
+    state: str
+    """`working`, `paused`, `draining`, `drained`, or `halted` by dead letters."""
+    in_hand: int
+    """Pieces of work that it has in hand."""
+    started_at: datetime
+    """When it was started."""
+    seen_at: datetime
+    """When it told so; it does every five seconds."""
+    alive: bool
+    """Whether that was within half a minute."""
 
 
 class AuditLine(View):

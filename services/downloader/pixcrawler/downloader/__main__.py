@@ -20,7 +20,8 @@ def main() -> None:
 async def build(settings: Settings, runtime: Runtime) -> Runnable:
     """Wire the consumer loop; its tools are put away when it has ended."""
     metrics.watch_disk("spool", settings.spool_dir)
-    tools = Tools(settings, runtime.engine, runtime.blobs, runtime.worker)
+    steering = runtime.steering
+    tools = Tools(settings, runtime.engine, runtime.blobs, runtime.worker, lambda: steering.sources)
     handler = partial(
         handle_chunk_planned,
         blobs=runtime.blobs,

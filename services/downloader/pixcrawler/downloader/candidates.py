@@ -13,6 +13,7 @@ from itertools import zip_longest
 from pixcrawler.common import names
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.context import Context, decide
+from pixcrawler.common.controls import SOURCE_PAUSED
 from pixcrawler.common.documents import (
     Candidate,
     Candidates,
@@ -24,7 +25,7 @@ from pixcrawler.common.errors import BlobNotFound, GiveUp
 from pixcrawler.common.events import ImageTotals, Slice
 from pixcrawler.downloader.concurrency import all_of
 from pixcrawler.downloader.progress import pulse
-from pixcrawler.downloader.sources import Away, SearchPage, Source
+from pixcrawler.downloader.sources import Away, Paused, SearchPage, Source
 
 Sources = Mapping[str, Source]
 _Answer = SearchPage | Away | GiveUp
@@ -66,11 +67,11 @@ async def resolve(chunk: str, slices: Sequence[Slice], sources: Sources) -> Cand
 
     Where some answer and others cannot be asked, it goes on with those that answer, and names the
     rest: as soon as asking again is known to be useless. Where none answers, one that rests is
-    waited for once.
+    waited for once. Where all are paused, this attempt ends, and the planner has the chunk wait.
 
     Raises:
         Retry: none answers; or it is too early to go on without one.
-        GiveUp: a source is unknown; or none answers, and waiting did not help.
+        GiveUp: a source is unknown; or none answers, and waiting did not help; or all are paused.
     """
     for part in slices:
         if part.source not in sources:
@@ -78,6 +79,8 @@ async def resolve(chunk: str, slices: Sequence[Slice], sources: Sources) -> Cand
                 f"no source is called {part.source!r}", error="unknown_source", retriable=False
             )
     answers = await _ask(slices, sources)
+    if answers and all(isinstance(answer, Paused) for answer in answers):
+        raise GiveUp(_why(answers), error=SOURCE_PAUSED, retriable=True)
     rests = [answer.rest_s for answer in answers if isinstance(answer, Away) and answer.rest_s]
     if rests and not _any_page(answers):
         await asyncio.sleep(min(rests))

@@ -1,5 +1,6 @@
 """Everything that the handler works with, made from the settings, and put away at the end."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Literal
 
@@ -8,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common import metrics
 from pixcrawler.common.blobs.port import BlobStore
+from pixcrawler.common.controls import Control
 from pixcrawler.common.guard import Guard
 from pixcrawler.common.jobs import Job, ListedUrls, StoredList, listed_urls, stored_list
 from pixcrawler.common.stage import Stage
@@ -17,6 +19,7 @@ from pixcrawler.downloader.candidates import Sources
 from pixcrawler.downloader.fetch import Connections, Fetcher, Limits
 from pixcrawler.downloader.parts import Parts
 from pixcrawler.downloader.settings import PRODUCT, Settings
+from pixcrawler.downloader.sources import Pausable
 from pixcrawler.downloader.sources.commons import Commons
 from pixcrawler.downloader.sources.openverse import Openverse
 from pixcrawler.downloader.sources.urls import UploadedList, UrlList
@@ -34,12 +37,19 @@ class Tools:
         engine: The database, for the budgets of hosts and jobs' lists of URLs.
         blobs: Where parts go.
         worker: This replica's name.
+        paused: The sources that operators have paused, by name.
     """
 
     def __init__(
-        self, settings: Settings, engine: AsyncEngine, blobs: BlobStore, worker: str
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        blobs: BlobStore,
+        worker: str,
+        paused: Callable[[], Mapping[str, Control]] = dict,
     ) -> None:
         self._engine = engine
+        self._paused = paused
         self._blobs = blobs
         limits = limits_from(settings)
         guard = Guard(settings.fetch_allow_networks)
@@ -80,10 +90,11 @@ class Tools:
         }
 
     def sources(self, job: Job) -> Sources:
-        """What a chunk of this job may be made of."""
+        """What a chunk of this job may be made of; a source that is paused is not asked."""
         listed = UrlList(partial(self._listed, job.job_id))
         find = partial(self._stored_list, job.job_id)
-        return {**self._searches, "urls": UploadedList(find, self._blobs, listed)}
+        found: Sources = {**self._searches, "urls": UploadedList(find, self._blobs, listed)}
+        return {name: Pausable(name, source, self._paused) for name, source in found.items()}
 
     async def _stored_list(self, job_id: str) -> StoredList | None:
         async with self._engine.connect() as connection:

@@ -49,12 +49,16 @@ async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
         released=admitting.hint,
     )
     signs = Signs(runtime.engine)
+    reviewing = Periodic(
+        "review", lambda: timer.review(tools), interval_s=settings.planner_review_s
+    )
+    runtime.steering.on_sources = reviewing.hint  # rounds may wait for one that is paused
     return [
         runtime.stage(routes(tools, signs), watch_jobs=False),
         relay,
         admitting,
         Periodic("deadlines", lambda: timer.tick(tools, signs), interval_s=settings.planner_tick_s),
-        Periodic("review", lambda: timer.review(tools), interval_s=settings.planner_review_s),
+        reviewing,
     ]
 
 

@@ -9,7 +9,8 @@ beyond it; so nothing is skipped for ever.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from pixcrawler.common.documents import Stream
+from pixcrawler.common.controls import PAUSED_MARK
+from pixcrawler.common.documents import Stream, Unanswered
 from pixcrawler.common.events import Slice
 from pixcrawler.planner import facts
 from pixcrawler.planner.store import ChunkRow, Details
@@ -28,6 +29,8 @@ def resting(
 ) -> dict[Stream, datetime]:
     """Searches that could not be asked when a chunk tried last, and when that was known.
 
+    Not those that were paused then: nothing is wrong with them.
+
     Args:
         chunks: Of a job; a retried one is its retry's matter.
         details: Of them.
@@ -38,7 +41,7 @@ def resting(
     for at, _, chunk in sorted(ended, key=lambda one: one[:2]):
         if (since is not None and at < since) or not _tells_of_searches(chunk):
             continue
-        gone = {stream_of(piece) for piece in _owed(chunk, details)}
+        gone = {stream_of(piece) for piece in _owed(chunk, details) if not _paused(piece)}
         for piece in details[chunk.chunk_id].slices:
             last[stream_of(piece)] = at if stream_of(piece) in gone else None
     return {stream: at for stream, at in last.items() if at is not None}
@@ -52,6 +55,10 @@ def _tells_of_searches(chunk: ChunkRow) -> bool:
 
 def _owed(chunk: ChunkRow, details: Known) -> Sequence[Slice]:
     return details[chunk.chunk_id].slices if chunk.unavailable else chunk.unanswered
+
+
+def _paused(piece: Slice) -> bool:
+    return isinstance(piece, Unanswered) and piece.reason.startswith(PAUSED_MARK)
 
 
 def unavailable(chunks: Sequence[ChunkRow]) -> tuple[ChunkRow, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pixcrawler.common import logs
 from pixcrawler.common.chunks import result_of
 from pixcrawler.common.context import Context
+from pixcrawler.common.controls import SOURCE_PAUSED
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import (
     ChunkDownloaded,
@@ -90,6 +91,8 @@ async def _held(tools: Tools, event: ChunkFailed) -> Processing | None:
 
 def _pause(tools: Tools, event: ChunkFailed, held: Processing) -> float | None:
     """Seconds until the chunk is tried again; None if it is not."""
+    if event.error == SOURCE_PAUSED:
+        return tools.policy.backoff(0)  # and it is not let through before a source of it goes on
     if not event.retriable or held.retry_count >= tools.policy.max_retries:
         return None
     return tools.policy.backoff(held.retry_count)
@@ -124,6 +127,7 @@ async def _remember(
             wait_s=wait_s,
             error=event.error,
             message=event.message,
+            counts=event.error != SOURCE_PAUSED,
         )
     tools.released()
     log.warning(

@@ -10,6 +10,8 @@ Then, more candidates of the searches that can be asked (see `gaps.py`): chunks 
 searches could be asked are retried, gaps are closed, and after that it goes on where the searches
 stopped. When all of them rest, the round closes: the next stretch of the same searches would fare
 no better, each for minutes. In the next round they are asked anew.
+
+Searches that operators have paused are not planned. Where only they may have more, the round waits.
 """
 
 import json
@@ -38,11 +40,15 @@ class Unkept(NamedTuple):
 
 
 class Refill(NamedTuple):
-    """Chunks to be made and the cursors after them; without any, the reason to close."""
+    """Chunks to be made and the cursors after them; without any, the reason to close.
+
+    `waits`: nothing to be made and no reason to close, for now.
+    """
 
     chunks: tuple[NewChunk, ...]
     cursors: tuple[Cursor, ...]
     reason: Reason
+    waits: bool = False
 
 
 def unkept(verdicts: Verdicts) -> tuple[Unkept, ...]:
@@ -116,6 +122,7 @@ def plan_refill(
     *,
     since: datetime | None = None,
     rest_s: float = math.inf,
+    paused: Collection[str] = (),
 ) -> Refill:
     """What to plan next, within the budget.
 
@@ -127,6 +134,7 @@ def plan_refill(
         lost: How many images completed chunks have lost (see `count_lost`), by chunk id.
         since: When the round began; None: all chunks are of this round.
         rest_s: Seconds after which searches that rest are worth a try where there are no others.
+        paused: Sources that are not to be asked.
     """
     missing = job.max_images - facts.kept(chunks)
     if missing <= 0:
@@ -137,7 +145,8 @@ def plan_refill(
     rested = frozenset(
         stream for stream, at in tired.items() if (job.now - at).total_seconds() >= rest_s
     )
-    again = _run_again(chunks, details, lost, missing, room, resting=tired.keys())
+    held = frozenset(c.stream for c in cursors if c.stream.source in paused)
+    again = _run_again(chunks, details, lost, missing, room, resting=tired.keys() | held)
     if again:
         return Refill(again, tuple(cursors), "budget")
     cursors = plan.mark_exhausted(cursors, dry_streams(chunks, details))
@@ -145,10 +154,12 @@ def plan_refill(
     if not supply:
         if not any(lost.values()):
             return Refill((), cursors, "exhausted")
-        return Refill((), cursors, "unavailable" if tired else "budget")
-    awake = supply.without(tired.keys()) or supply.without(tired.keys() - rested)
+        waits = bool(_run_again(chunks, details, lost, missing, room, resting=tired.keys()))
+        return Refill((), cursors, "unavailable" if tired else "budget", waits)
+    tiring = tired.keys() - rested
+    awake = supply.without(tired.keys() | held) or supply.without(tiring | held)
     if not awake:
-        return Refill((), cursors, "unavailable")
+        return Refill((), cursors, "unavailable", waits=room > 0 and bool(supply.without(tiring)))
     useful, tried = facts.yielded(chunks)
     size = plan.refill_size(missing=missing, useful=useful, tried=tried, planned=planned)
     start = max((chunk.range.end + 1 for chunk in chunks), default=0)

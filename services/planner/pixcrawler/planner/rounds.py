@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.common import logs, metrics, outbox, ranges
+from pixcrawler.common.controls import paused_sources
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.documents import ChunkResult
@@ -290,7 +291,11 @@ async def _refill_or_close(
         known.lost,
         since=book.opened_at,
         rest_s=tools.policy.source_rest_s,
+        paused=await paused_sources(connection),
     )
+    if more.waits:
+        await _say(connection, tools, Case(job, book, chunks))
+        return Seen()
     if not more.chunks:
         return await _close(connection, tools, case, more.reason)
     made = await _insert(connection, job, chunks, more.chunks)

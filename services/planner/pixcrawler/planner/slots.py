@@ -175,12 +175,16 @@ async def wait_again(
     wait_s: float,
     error: str,
     message: str,
+    counts: bool = True,
 ) -> bool:
-    """Put a failed attempt's chunk back into the queue; False if it is another attempt's by now."""
+    """Put a failed attempt's chunk back into the queue; False if it is another attempt's by now.
+
+    `counts`: whether that is a retry, of which there are only so many.
+    """
     updated = await connection.execute(
         text("""
             UPDATE job_chunks
-            SET status = 'pending', retry_count = retry_count + 1, error = :error,
+            SET status = 'pending', retry_count = retry_count + :counts, error = :error,
                 error_message = :message,
                 not_before = clock_timestamp() + make_interval(secs => :wait_s),
                 updated_at = clock_timestamp()
@@ -191,6 +195,7 @@ async def wait_again(
             "wait_s": wait_s,
             "error": error,
             "message": message,
+            "counts": int(counts),
         },
     )
     return bool(updated.rowcount)
@@ -212,3 +217,34 @@ async def pending_by_priority(connection: AsyncConnection) -> dict[int, int]:
             WHERE status = 'pending' GROUP BY priority""")
     )
     return {row.priority: row.chunks for row in found}
+
+
+async def reprioritize(connection: AsyncConnection) -> int:
+    """Give chunks that wait the priority that their job has by now; how many it were.
+
+    Rows that are being written are left for the next time, so that this waits for nobody.
+    """
+    updated = await connection.execute(
+        text("""
+            WITH moved AS (
+                SELECT chunk.chunk_id, job.priority
+                FROM job_chunks AS chunk JOIN crawl_jobs AS job USING (job_id)
+                WHERE chunk.status = 'pending' AND chunk.priority <> job.priority
+                FOR UPDATE OF chunk SKIP LOCKED
+            )
+            UPDATE job_chunks AS chunk
+            SET priority = moved.priority, updated_at = clock_timestamp()
+            FROM moved WHERE chunk.chunk_id = moved.chunk_id""")
+    )
+    return updated.rowcount
+
+
+async def given_up(connection: AsyncConnection) -> dict[str, str]:
+    """Chunks that have not ended and that operators want given up: why, by id."""
+    found = await connection.execute(
+        text("""
+            SELECT chunk_id, asked.reason FROM given_up_chunks AS asked
+            JOIN job_chunks AS chunk USING (chunk_id)
+            WHERE chunk.status IN ('pending', 'processing') ORDER BY chunk_id""")
+    )
+    return {row.chunk_id: row.reason for row in found}

@@ -20,10 +20,15 @@ DEADLINE = "deadline"
 """The error of a chunk that was silent for too long, again and again."""
 
 
+GIVEN_UP = "given_up"
+"""The error of a chunk that an operator gave up."""
+
+
 async def tick(tools: Tools, signs: Signs) -> None:
-    """Every second: signs of life, then deadlines (in this order), then gauges."""
+    """Every second: signs of life, then deadlines (in this order), operators' wishes, gauges."""
     await signs.flush()
     await watch_deadlines(tools)
+    await obey(tools)
     await measure(tools)
 
 
@@ -54,6 +59,27 @@ async def _overdue(tools: Tools, chunk: Processing, wanted: bool) -> None:
             message=f"no sign of life after {chunk.takebacks + 1} tries",
         )
     await rounds.look(tools, job_id, [] if result is None else [result])
+
+
+async def obey(tools: Tools) -> None:
+    """Do what operators want: chunks given up by hand, and priorities that have changed.
+
+    What they want is a row, which stays as long as its job: nothing is lost, whoever is away.
+    """
+    async with transaction(tools.engine, "reprioritize") as connection:
+        moved = await slots.reprioritize(connection)
+    if moved:
+        log.info("chunks have another priority", action="reprioritize", chunks=moved)
+    async with tools.engine.connect() as connection:
+        asked = await slots.given_up(connection)
+    for chunk_id, reason in asked.items():
+        await _attempt("give-up", chunk_id, _give_up, tools, chunk_id, reason)
+
+
+async def _give_up(tools: Tools, chunk_id: str, reason: str) -> None:
+    message = "an operator gave it up" + (f": {reason}" if reason else "")
+    result = await endings.give_up(tools.blobs, chunk_id, error=GIVEN_UP, message=message)
+    await rounds.look(tools, parse_chunk_id(chunk_id).job_id, [result])
 
 
 async def measure(tools: Tools) -> None:

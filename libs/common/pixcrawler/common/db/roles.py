@@ -20,7 +20,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import connect
-from pixcrawler.common.db.tables import OUTBOX_WRITERS, OWNERS, SECRET
+from pixcrawler.common.db.tables import OUTBOX_WRITERS, OWNERS, REPLICA_WRITERS, SECRET
 
 LIMITS: Mapping[str, str] = {
     "idle_in_transaction_session_timeout": "10s",
@@ -133,12 +133,18 @@ def _limit_statements(service: str, limits: list[tuple[str, str]]) -> Iterator[s
         yield f"ALTER ROLE {role_name(service)} SET {name} = {quoted}"
 
 
+def writes(service: str) -> tuple[str, ...]:
+    """The tables that a service writes."""
+    shared = {"outbox": OUTBOX_WRITERS, "replicas": REPLICA_WRITERS}
+    return OWNERS[service] + tuple(table for table, who in shared.items() if service in who)
+
+
 def _grant_statements(service: str) -> Iterator[str]:
     role = role_name(service)
     yield f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}"
     yield f"GRANT USAGE ON SCHEMA public TO {role}"
     yield f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
-    own = OWNERS[service] + (("outbox",) if service in OUTBOX_WRITERS else ())
+    own = writes(service)
     for table in SECRET:
         if table not in own:
             yield f"REVOKE ALL ON {table} FROM {role}"

@@ -40,6 +40,16 @@ def _now(name: str) -> Column[object]:
     return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
+def _moment(name: str) -> Column[object]:
+    """As `_now`, but of the statement and not of the transaction."""
+    return Column(
+        name,
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("clock_timestamp()"),
+    )
+
+
 def _job_id(*, primary_key: bool = False) -> Column[object]:
     return Column(
         "job_id",
@@ -291,7 +301,7 @@ audit_log = Table(
     "audit_log",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    _moment("at"),
     Column("owner", Text, nullable=False),  # whose thing it was done to; empty: the whole system's
     Column("actor", Text, nullable=False),  # whose key it was done with; empty: at the desk
     Column("key_id", Text, nullable=False),
@@ -305,10 +315,44 @@ audit_log = Table(
     Index("ix_audit_log_job_id", "job_id", "id"),
 )
 
+controls = Table(
+    "controls",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("instance", Text, nullable=False, server_default=""),  # of a replica: which start of it
+    Column("reason", Text, nullable=False, server_default=""),
+    _moment("since"),
+    Column("ended_at", DateTime(timezone=True)),  # null: in force
+    CheckConstraint("kind in ('stage', 'source', 'replica')", name="kind_valid"),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("stage", Text, primary_key=True),
+    Column("worker", Text, primary_key=True),
+    Column("instance", Text, nullable=False),  # another one after each start
+    Column("state", Text, nullable=False),  # pixcrawler.common.steering.State
+    Column("in_hand", Integer, nullable=False),  # pieces of work
+    _moment("started_at"),
+    _moment("seen_at"),
+)
+
+given_up_chunks = Table(
+    "given_up_chunks",
+    metadata,
+    Column("chunk_id", Text, primary_key=True),
+    _job_id(),
+    Column("reason", Text, nullable=False),
+    _moment("created_at"),
+    Index("ix_given_up_chunks_job_id", "job_id"),
+)
+
 OWNERS: dict[str, tuple[str, ...]] = {
     "api": (
         *("crawl_jobs", "job_requests", "api_keys", "url_lists", "idempotency_keys"),
-        *("webhook_deliveries", "webhook_secrets", "audit_log"),
+        *("webhook_deliveries", "webhook_secrets", "audit_log", "controls", "given_up_chunks"),
     ),
     "planner": ("job_chunks", "job_rounds"),
     "validator": ("image_claims", "chunk_claims"),
@@ -319,6 +363,10 @@ OWNERS: dict[str, tuple[str, ...]] = {
 """Which service writes which table. The outbox is written by api and planner, relayed by both."""
 
 OUTBOX_WRITERS = ("api", "planner")
+
+REPLICA_WRITERS = ("planner", "downloader", "validator", "uploader")
+"""Each replica of these writes its own row of `replicas`, and nobody else does."""
+
 
 SECRET = ("webhook_secrets",)
 """Tables that only their owner reads."""

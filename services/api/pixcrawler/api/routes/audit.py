@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from pixcrawler.api import cursors, examples
@@ -33,8 +33,16 @@ def _known(value: str) -> str:
     return value
 
 
-def _aware(value: datetime) -> datetime:
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+def _moment(value: object) -> object:
+    """A time as text; pydantic would take a number as seconds."""
+    try:
+        when = datetime.fromisoformat(str(value)) if "-" in str(value) else None
+    except ValueError:
+        when = None
+    if value is not None and when is None:
+        message = "since must be a time such as 2026-01-31T12:00:00Z"
+        raise PydanticCustomError("value_error", "{message}", {"message": message})
+    return when.replace(tzinfo=UTC) if when and when.tzinfo is None else when
 
 
 @router.get(
@@ -43,7 +51,7 @@ def _aware(value: datetime) -> datetime:
     responses=answers(200, "Lines, the latest first.", examples.AUDIT)
     | wrong(
         action=("action", f"action: 'job.stop' is unknown; choose from {', '.join(_KINDS)}, …"),
-        since=("since", "since: Input should be a valid datetime, input is too short"),
+        since=("since", "since must be a time such as 2026-01-31T12:00:00Z"),
     ),
 )
 async def list_audit(
@@ -53,7 +61,7 @@ async def list_audit(
     since: Annotated[
         datetime | None,
         Query(description="Only what was done then or later; UTC where it names no zone."),
-        AfterValidator(lambda value: value and _aware(value)),
+        BeforeValidator(_moment),
     ] = None,
     action: Annotated[
         str | None,

@@ -119,3 +119,38 @@ async def retry_chunk(
     await found_job(parts, caller, job_id)
     index = chunk_index(job_id, chunk)
     return accepted(await parts.jobs.retry_chunk(caller, job_id, index, idempotency_key))
+
+
+@router.post(
+    "/{chunk}/give-up",
+    status_code=202,
+    response_model=ChunkView,
+    summary="Give up a chunk",
+    responses=answers(
+        202,
+        "The chunk as it was; it is given up within seconds.",
+        examples.WORKING_CHUNK,
+        refused={
+            409: {
+                "ended": Problem(409, "chunk 0 has ended: it is completed"),
+                "cancelled": Problem(409, "the job is cancelled"),
+            }
+        },
+    ),
+)
+async def give_up_chunk(
+    *,
+    parts: PartsOf,
+    caller: Acting,
+    job_id: JobId,
+    chunk: ChunkName,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Give up a chunk that has not ended: it fails, and the job goes on without it.
+
+    What of it is decided stays, its slot is free for others, and what comes of it later changes
+    nothing. A retry makes another chunk of it. One that has ended: 409.
+    """
+    await found_job(parts, caller, job_id)
+    index = chunk_index(job_id, chunk)
+    return accepted(await parts.jobs.give_up_chunk(caller, job_id, index, idempotency_key))

@@ -10,7 +10,7 @@ from pixcrawler.api.explanations import Explanation
 from pixcrawler.api.openapi import answers, too_much, wrong
 from pixcrawler.api.parts import Parts, parts_of
 from pixcrawler.api.problems import Problem, not_found
-from pixcrawler.api.requests import Label, MaxImages, NewJob, Priority, Start
+from pixcrawler.api.requests import Change, Label, MaxImages, NewJob, Priority, Start
 from pixcrawler.api.routes.paths import Cursor, IdempotencyKey, JobId, Limit, accepted, found_job
 from pixcrawler.api.situations import situation
 from pixcrawler.api.views import JobView, Page, Started, job_view
@@ -111,6 +111,35 @@ async def get_job(
     return etags.answer(known, job_view(await found_job(parts, caller, job_id)))
 
 
+@router.patch(
+    "/{job_id}",
+    summary="Change a job's priority",
+    responses=answers(
+        200,
+        "The job as it is now.",
+        examples.PRIORITIZED,
+        refused={
+            409: {
+                "finished": Problem(409, "the job is finished"),
+                "cancelled": Problem(409, "the job is cancelled"),
+            }
+        },
+    )
+    | wrong(priority=("priority", "priority must be between 0 and 10")),
+)
+async def change_job(
+    parts: PartsOf,
+    caller: Acting,
+    job_id: JobId,
+    asked: Annotated[Change, Body(openapi_examples=examples.bodies(examples.JOB_CHANGES))],
+) -> JobView:
+    """Change a job's priority while it is not over: its chunks that wait move in the line.
+
+    That takes a second or two. Chunks in progress go on as they are.
+    """
+    return job_view(await parts.jobs.prioritize(caller, job_id, asked.priority))
+
+
 @router.delete(
     "/{job_id}",
     status_code=204,
@@ -202,7 +231,7 @@ async def extend_job(
     ],
     priority: Annotated[
         Priority | None,
-        Query(description="Of new chunks from now on: 0 to 10, higher goes first."),
+        Query(description="Of all its chunks that wait, from now on: 0 to 10, higher goes first."),
     ] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:

@@ -1,7 +1,9 @@
 """Where candidates come from: one module per source, all behind one small protocol."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+from pixcrawler.common.controls import PAUSED_MARK, Control
 from pixcrawler.common.errors import Retry
 
 
@@ -57,3 +59,41 @@ class Source(Protocol):
             GiveUp: it refuses the question.
         """
         ...
+
+
+class Paused(Away):
+    """Operators have paused the source: it is not asked, and did not fail either.
+
+    Args:
+        control: Who says so, and why.
+    """
+
+    def __init__(self, control: Control) -> None:
+        super().__init__(f"{PAUSED_MARK}{control}", final=True)
+
+
+class Pausable:
+    """A source that is asked unless operators have paused it.
+
+    Args:
+        name: The source's.
+        source: It.
+        paused: Those that are paused, by name.
+    """
+
+    def __init__(
+        self, name: str, source: Source, paused: Callable[[], Mapping[str, Control]]
+    ) -> None:
+        self._name = name
+        self._source = source
+        self._paused = paused
+
+    async def search(self, keyword: str, offset: int, limit: int) -> SearchPage:
+        """What the source answers.
+
+        Raises:
+            Paused: it is.
+        """
+        if (control := self._paused().get(self._name)) is not None:
+            raise Paused(control)
+        return await self._source.search(keyword, offset, limit)
