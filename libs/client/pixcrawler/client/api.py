@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
-from pixcrawler.client.core import BRIEF_PATIENCE_S, PATIENCE_S, Core, Json
+from pixcrawler.client.core import Core, Json
+from pixcrawler.client.patience import PATIENCE_S
 from pixcrawler.client.ports import Blocking, drive, drive_each
 
-__all__ = ["BRIEF_PATIENCE_S", "PATIENCE_S", "Api", "Json"]
+__all__ = ["Api", "Json"]
 
 
 class Api:

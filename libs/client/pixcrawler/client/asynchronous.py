@@ -8,9 +8,10 @@ from typing import Any, Literal, Self
 
 from pixcrawler.client import discovery, operations
 from pixcrawler.client.api import authorization
-from pixcrawler.client.core import PATIENCE_S, Core
+from pixcrawler.client.core import Core
 from pixcrawler.client.dataset import Dataset
 from pixcrawler.client.operations import Urls
+from pixcrawler.client.patience import PATIENCE_S
 from pixcrawler.client.ports import Asynchronous
 from pixcrawler.client.values import (
     AuditLine,

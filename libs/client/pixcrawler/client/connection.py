@@ -7,22 +7,23 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 from pixcrawler.client import discovery, output
-from pixcrawler.client.api import BRIEF_PATIENCE_S, PATIENCE_S, Api
 from pixcrawler.client.discovery import NOTHING_RUNS, STARTING
 from pixcrawler.client.discovery import data_dir as data_dir  # noqa: PLC0414 - for others
 from pixcrawler.client.errors import CommandError
+from pixcrawler.client.patience import BRIEF_PATIENCE_S, PATIENCE_S
 from pixcrawler.common.errors import SettingsError
 
 if TYPE_CHECKING:  # each is imported by whoever needs it: it would cost every command a moment
     from pydantic_settings import BaseSettings
 
+    from pixcrawler.client.api import Api
     from pixcrawler.common.blobs.port import BlobStore
     from pixcrawler.common.kafka import Servers
 
 S = TypeVar("S", bound="BaseSettings")
 
 
-def connect(*, patience_s: float = BRIEF_PATIENCE_S) -> Api:
+def connect(*, patience_s: float = BRIEF_PATIENCE_S) -> "Api":
     """The API, or one line that says how to get one.
 
     Args:
@@ -34,7 +35,7 @@ def connect(*, patience_s: float = BRIEF_PATIENCE_S) -> Api:
     return api
 
 
-def find(*, patience_s: float = PATIENCE_S) -> Api | None:
+def find(*, patience_s: float = PATIENCE_S) -> "Api | None":
     """The API that the environment names, else that of the standalone here, else none.
 
     Raises:
@@ -44,8 +45,10 @@ def find(*, patience_s: float = PATIENCE_S) -> Api | None:
     return None if found is None else open_api(found.url, found.key, patience_s=patience_s)
 
 
-def open_api(url: str, key: str, *, patience_s: float = PATIENCE_S) -> Api:
+def open_api(url: str, key: str, *, patience_s: float = PATIENCE_S) -> "Api":
     """An API that tells people when it is away."""
+    from pixcrawler.client.api import Api
+
     return Api(url, key, patience_s=patience_s, on_away=output.note)
 
 

@@ -12,13 +12,8 @@ import httpx
 import tenacity
 
 from pixcrawler.client.errors import ApiError, UnexpectedAnswer, Unreachable, refusal
+from pixcrawler.client.patience import PATIENCE_S
 from pixcrawler.client.ports import Port
-
-PATIENCE_S = 300.0
-"""How long an API that does not answer is asked again by what follows a job."""
-
-BRIEF_PATIENCE_S = 30.0
-"""The same for one question: a restart is outlasted, a wrong address is told soon."""
 
 SILENCE_S = 2.0
 """How long an API may be away before people are told of it."""

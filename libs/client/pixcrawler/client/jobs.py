@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pixcrawler.client import output, running, watching
-from pixcrawler.client.api import PATIENCE_S, Json
+from pixcrawler.client.api import Json
 from pixcrawler.client.connection import connect
 from pixcrawler.client.download import check_folder
 from pixcrawler.client.errors import FAILED, CommandError
 from pixcrawler.client.operations import LISTS, REJECTED_A_PAGE, once
+from pixcrawler.client.patience import PATIENCE_S
 
 
 def list_jobs(status: str | None, project: str | None, *, json: bool) -> int:

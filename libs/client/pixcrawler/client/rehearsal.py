@@ -111,7 +111,7 @@ def _nothing(event: Event) -> str:
 
 
 def _planner(engine: AsyncEngine, blobs: BlobStore) -> Play:
-    from pixcrawler.planner.__main__ import routes
+    from pixcrawler.planner.routes import routes
     from pixcrawler.planner.signs import Signs
     from pixcrawler.planner.tools import Policy, Tools
 

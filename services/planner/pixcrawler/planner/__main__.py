@@ -1,24 +1,11 @@
 """The planner's composition root: `python -m pixcrawler.planner`."""
 
-from functools import partial
-from typing import Any
-
 from pixcrawler.common import service
-from pixcrawler.common.events import (
-    ChunkDownloaded,
-    ChunkFailed,
-    ChunkProgress,
-    ChunkUploaded,
-    ChunkValidated,
-    Event,
-    JobCancelled,
-    JobCreated,
-)
 from pixcrawler.common.outbox import Relay
 from pixcrawler.common.periodic import Periodic
 from pixcrawler.common.service import Runnable, Runtime
-from pixcrawler.common.stage import Route
-from pixcrawler.planner import admission, handler, timer
+from pixcrawler.planner import admission, timer
+from pixcrawler.planner.routes import routes
 from pixcrawler.planner.settings import Settings
 from pixcrawler.planner.signs import Signs
 from pixcrawler.planner.tools import Tools, policy_from
@@ -60,27 +47,6 @@ async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
         Periodic("deadlines", lambda: timer.tick(tools, signs), interval_s=settings.planner_tick_s),
         reviewing,
     ]
-
-
-def routes(tools: Tools, signs: Signs) -> list[Route[Any]]:
-    """What the planner reads.
-
-    Keyed by the event's id and not by the chunk: two attempts that failed are two facts, and the
-    second must not get lost in the work for the first.
-    """
-    return [
-        Route(JobCreated, partial(handler.handle_job_created, tools=tools), _by_id),
-        Route(JobCancelled, partial(handler.handle_job_cancelled, tools=tools), _by_id),
-        Route(ChunkUploaded, partial(handler.handle_chunk_uploaded, tools=tools), _by_id),
-        Route(ChunkFailed, partial(handler.handle_chunk_failed, tools=tools), _by_id),
-        Route(ChunkDownloaded, partial(handler.handle_chunk_downloaded, tools=tools), _by_id),
-        Route(ChunkValidated, partial(handler.handle_chunk_validated, tools=tools), _by_id),
-        Route(ChunkProgress, partial(handler.handle_chunk_progress, signs=signs), _by_id),
-    ]
-
-
-def _by_id(event: Event) -> str:
-    return event.event_id
 
 
 if __name__ == "__main__":
