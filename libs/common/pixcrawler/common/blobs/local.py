@@ -16,8 +16,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import TypeAlias, TypeVar, TypeVarTuple
 
 from pixcrawler.common.blobs import checked, checked_prefix
 from pixcrawler.common.blobs.port import BlobInfo, Content
@@ -96,19 +97,17 @@ class LocalBlobs:
         folder = prefix.rpartition("/")[0]
         if folder:
             checked(folder)
-        waiting = [folder + "/" if folder else ""]
+        waiting: list[_Entry] = [(folder + "/" if folder else "", None)]
         while waiting:
-            name = waiting.pop()
-            if not name.endswith("/") and name:
-                info = await self._twice(_stat, self.root / name, name)
-                if info is not None:
-                    yield info
+            name, info = waiting.pop()
+            if info is not None:
+                yield info
                 continue
             entries = await self._twice(_entries, self.root, name)
             waiting.extend(
                 entry
                 for entry in reversed(entries)
-                if entry.startswith(prefix) or (entry.endswith("/") and prefix.startswith(entry))
+                if entry[0].startswith(prefix) or (entry[1] is None and prefix.startswith(entry[0]))
             )
 
     async def delete(self, name: str) -> None:
@@ -335,20 +334,36 @@ def _stat(path: Path, name: str) -> BlobInfo | None:
         return None
     if path.is_dir():
         return None
+    return _info(name, found)
+
+
+def _info(name: str, found: os.stat_result) -> BlobInfo:
     return BlobInfo(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
-def _entries(root: Path, folder: str) -> list[str]:
-    """Names in a folder, those of folders ending with `/`, in the order of full names."""
+_Entry: TypeAlias = tuple[str, BlobInfo | None]
+"""A name that ends with `/` is a folder's, and has nothing else."""
+
+
+def _entries(root: Path, folder: str) -> list[_Entry]:
+    """What is in a folder, in the order of full names; with its size and time, in one go."""
     try:
         with os.scandir(root / folder) as entries:
-            return sorted(
-                f"{folder}{entry.name}{'/' if entry.is_dir() else ''}"
-                for entry in entries
-                if not entry.name.startswith(".")
-            )
+            found = [_entry(folder, entry) for entry in entries if not entry.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    return sorted(filter(None, found), key=itemgetter(0))
+
+
+def _entry(folder: str, entry: os.DirEntry[str]) -> _Entry | None:
+    """None if it is gone meanwhile."""
+    if entry.is_dir():
+        return f"{folder}{entry.name}/", None
+    name = f"{folder}{entry.name}"
+    try:
+        return name, _info(name, entry.stat())
+    except FileNotFoundError:
+        return None
 
 
 def _delete(root: Path, path: Path) -> None:
