@@ -7,6 +7,9 @@ READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 # Tests wait for real parts most of the time.
 JOBS ?= 4
+# Bytecode is kept, whatever the environment says: else each of a thousand processes compiles anew
+# what it imports, which is half of its start.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint unit test browser prometheus pgbouncer demo up manifests bench load chaos
