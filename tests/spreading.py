@@ -22,6 +22,7 @@ ROOMS = {
     "tests/e2e/test_questions.py": "jobs",
     "tests/e2e/test_replays.py": "jobs",
     "tests/e2e/test_rounds.py": "jobs",
+    "tests/e2e/test_steering.py": "jobs",
 }
 """Those with more than one module in them, about as long as each other."""
 
