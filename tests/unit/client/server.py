@@ -130,7 +130,7 @@ def running() -> Iterator[FakeApi]:
             if answer.cut is not None:
                 self.close_connection = True
 
-        do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - http.server's names
+        do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 - http.server's names
 
         def log_message(self, *_: object) -> None:
             """Nothing."""
