@@ -39,9 +39,14 @@ def asked_for() -> bool:
     return bool(chosen)
 
 
+def is_there() -> bool:
+    """Whether this machine has one."""
+    return _found() is not None
+
+
 def program() -> str:
     """`pgbouncer` of this machine. Where it was asked for, or `CI` is set, it has to be there."""
-    found = shutil.which("pgbouncer") or shutil.which("pgbouncer", path=_SBIN)
+    found = _found()
     if found is None:
         missing = (
             "no pgbouncer on this machine: `make pgbouncer` (Debian: apt-get install pgbouncer)"
@@ -50,6 +55,10 @@ def program() -> str:
             pytest.fail(missing)
         pytest.skip(missing)
     return found
+
+
+def _found() -> str | None:
+    return shutil.which("pgbouncer") or shutil.which("pgbouncer", path=_SBIN)
 
 
 def shipped() -> configparser.ConfigParser:

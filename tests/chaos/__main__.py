@@ -18,6 +18,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from tests import pooler
 from tests.chaos import arena, rounds
 from tests.chaos.arena import Arena, Shape
 from tests.chaos.orders import Webs
@@ -36,7 +37,8 @@ SHAPES = (
     Shape(brokers=3),
     Shape(local=False, deadline_s=20),
     Shape(deadline_s=20, replicas=3),
-    Shape(local=False, brokers=3),
+    Shape(local=False, brokers=3, pooler=pooler.is_there()),
+    Shape(pooler=pooler.is_there()),
 )
 """Short deadlines: attempts that were given up come back to life; long ones: nothing may get lost
 that would not be missed."""

@@ -39,18 +39,20 @@ class Shape:
         replicas: Of every stage.
         deadline_s: After so long without a sign of life a chunk is planned again. Short: attempts
             that are given up come back to life. Long: a lost event shows as a job that never ends.
+        pooler: The services reach the database through PgBouncer.
     """
 
     local: bool = True
     brokers: int = 1
     replicas: int = 2
     deadline_s: float = 600.0
+    pooler: bool = False
 
     def __str__(self) -> str:
         store = "local disk" if self.local else "Azurite"
         return (
             f"{self.brokers} broker(s), {self.replicas} replicas a stage, {store}, "
-            f"deadline of a chunk {self.deadline_s:g} s"
+            f"deadline of a chunk {self.deadline_s:g} s{', through a pooler' * self.pooler}"
         )
 
 
@@ -112,6 +114,7 @@ def opened(shape: Shape, webs: Webs) -> Iterator[Arena]:
                 folder=folder,
                 programs=scene.programs,
                 store=direct,
+                pooler=shape.pooler or None,
             )
         )
         yield Arena(system, trouble, store, shape, webs)

@@ -9,6 +9,7 @@ import pytest
 
 from pixcrawler.miniweb import names, plans, site
 from pixcrawler.miniweb.site import Site
+from tests import pooler
 from tests.e2e.system import STAGES, System, running
 
 REPLICAS = 2
@@ -37,8 +38,9 @@ def paired_web() -> Iterator[Site]:
 
 @pytest.fixture(scope="package")
 def shared_system(small_web: Site) -> Iterator[System]:
-    """The system; its searches are those of the small web."""
-    with running(small_web.env, dict.fromkeys(STAGES, REPLICAS)) as system:
+    """The system; its searches are those of the small web, its database is behind a pooler."""
+    scale = dict.fromkeys(STAGES, REPLICAS)
+    with running(small_web.env, scale, pooler=pooler.is_there()) as system:
         yield system
 
 

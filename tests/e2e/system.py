@@ -46,9 +46,10 @@ T = TypeVar("T")
 STAGES = ("planner", "downloader", "validator", "uploader", "tracker")
 SERVICES = ("api", *STAGES)
 
-FORKS = tuple(f"pixcrawler.{name}.__main__" for name in SERVICES)
-"""Replicas are forked from a process that has imported them: they start often, and two seconds of a
-core go into it otherwise. (`test_command` and the demo start them as users do.)"""
+FORKS = (*(f"pixcrawler.{name}.__main__" for name in SERVICES), "pyarrow.parquet", "pandas")
+"""Replicas are forked from a process that has imported them, and what an uploader imports with its
+first dataset: they start often, and a second of a core or two go into it otherwise.
+(`test_command` and the demo start them as users do.)"""
 
 CHUNK_SIZE = 20
 """So that small jobs have many chunks."""
@@ -62,7 +63,7 @@ SETTINGS = {
     "PIXCRAWLER_SESSION_TIMEOUT_S": f"{SESSION_TIMEOUT_S:g}",
     "PIXCRAWLER_DRAIN_S": "5",
     "PIXCRAWLER_RETRY_MAX_WAIT_S": "2",
-    "PIXCRAWLER_PLANNER_TICK_S": "0.5",
+    "PIXCRAWLER_PLANNER_TICK_S": "1",
     "PIXCRAWLER_PLANNER_REVIEW_S": "3",
     "PIXCRAWLER_CHUNK_BACKOFF_S": "0.2",
     "PIXCRAWLER_SWEEP_INTERVAL_S": "2",

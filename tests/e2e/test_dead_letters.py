@@ -8,18 +8,16 @@ from pathlib import Path
 import pytest
 
 from pixcrawler.miniweb.site import Site
-from pixcrawler.standalone import Program, UpOptions, temporary
+from pixcrawler.standalone import Program
 from tests.e2e import checks, refusing
-from tests.e2e.background import Background
 from tests.e2e.records import Raw
 from tests.e2e.system import (
-    SETTINGS,
     Json,
     System,
-    inherited,
     mixed,
     programs,
     reachable_folder,
+    running,
 )
 from tests.e2e.test_command import pixcrawler
 from tests.e2e.waiting import until
@@ -56,18 +54,17 @@ def broken(small_web: Site) -> Iterator[Broken]:
     """One replica of every service."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(reachable_folder()))
-        points = folder / "points"
-        points.mkdir()
         file = folder / "refuse"
         script = (sys.executable, "-P", str(Path(refusing.__file__)))
         refuser = Program(service="downloader", argv=(*script, "downloader", TOPIC, str(file)))
-        others = [each for each in programs(points) if each.service != "downloader"]
-        options = UpOptions(data_dir=folder / "data", port=0, programs=(*others, refuser))
-        environment = {**inherited(), **SETTINGS, **small_web.env}
-        background = stack.enter_context(Background())
-        started = stack.enter_context(temporary(options, environment=environment))
-        system = System(started, background, points, environment)
-        stack.enter_context(system.api)
+
+        def with_refuser(points: Path) -> tuple[Program, ...]:
+            others = (each for each in programs(points) if each.service != "downloader")
+            return (*others, refuser)
+
+        system = stack.enter_context(
+            running(small_web.env, {}, folder=folder, programs=with_refuser)
+        )
         yield Broken(system, file)
 
 
