@@ -20,7 +20,7 @@ async def get(server: HealthServer, path: str) -> tuple[int, str]:
 
 async def test_what_health_says() -> None:
     """Alive as long as every loop advances, ready as long as nothing is missing."""
-    there, advancing = True, True
+    there, advancing, note = True, True, ""
 
     async def check() -> None:
         if not there:
@@ -29,10 +29,16 @@ async def test_what_health_says() -> None:
     health = Health()
     health.alive_if("stage", lambda: advancing)
     health.ready_if("kafka", check)
+    health.note_if("stage", lambda: note)
     server = HealthServer(health, "127.0.0.1", 0)
     await server.start()
     assert await get(server, "/healthz") == (200, '{"status": "ok", "problems": {}}')
     assert (await get(server, "/readyz"))[0] == 200
+    note = "paused"
+    assert await get(server, "/readyz") == (
+        200,
+        '{"status": "ok", "problems": {}, "notes": {"stage": "paused"}}',
+    )
     there = advancing = False
     status, body = await get(server, "/healthz")
     assert (status, "did not advance" in body) == (503, True)
