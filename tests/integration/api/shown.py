@@ -33,6 +33,8 @@ class Entry(NamedTuple):
 
 
 HIDDEN, THEIRS, COMMON, OPEN = map(Entry, (Shown.HIDDEN, Shown.THEIRS, Shown.COMMON, Shown.OPEN))
+SUMS = Entry(Shown.THEIRS, "?since=2020-01-01T00:00:00Z")
+"""Over what is theirs, which is no list."""
 JOB = "/v1/jobs/{job_id}"
 ROUTES = {
     "POST /v1/jobs": THEIRS,
@@ -70,8 +72,8 @@ ROUTES = {
     "GET /v1/capacity": COMMON,
     "GET /v1/workers": THEIRS,
     "GET /v1/urls": Entry(Shown.THEIRS, "?url=http://a"),
-    "GET /v1/drops": THEIRS,
-    "GET /v1/changes": THEIRS,
+    "GET /v1/drops": SUMS,
+    "GET /v1/changes": SUMS,
     "GET /v1/audit": Entry(Shown.THEIRS, "?action=job"),
     "GET /v1/controls": COMMON,
     "GET /v1/replicas": COMMON,
