@@ -337,7 +337,10 @@ def test_keys_capacity_and_schema(system: System) -> None:
         "utilization": 0.0,
         "environment": "local",
     }
-    assert pixcrawler(told, "workers", "--all").document == {"items": []}
+    assert pixcrawler(told, "workers", "--all").document == {
+        "items": [],
+        "controls": [],
+    }
     assert pixcrawler(told, "db", "current").document["revision"]
 
     made = pixcrawler(told, "keys", "create", "--owner", "ann", "--scope", "read").document

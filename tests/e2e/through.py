@@ -23,6 +23,7 @@ if __name__ == "__main__":
     os.environ[VARIABLE] = behind(int(told_port), os.environ[VARIABLE])
     sys.argv = sys.argv[4:]
     if kind == "-m":
+        sys.modules.pop(f"{program}.__main__", None)  # imported by whoever forked us
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
         runpy.run_path(program, run_name="__main__")

@@ -2,9 +2,11 @@
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from standardwebhooks import Webhook
 
-from pixcrawler.common import events, keys, names
+from pixcrawler.common import events, ids, keys, names
 from pixcrawler.common.admin import apply_topics
 from pixcrawler.common.blobs.local import LocalBlobs
 from pixcrawler.common.db.engine import connect
@@ -48,10 +50,12 @@ DELIVERY = around("webhook", "lend", "secret", "settle")
 CHANGE = around("change_secret")
 USE = around("used")
 """When a key was used is noted."""
+WISHES = around("control", "prioritize", "give_up_chunk")
+"""What operators want is a row, and a line in the audit log."""
 START = around("bury")
 """What is done at a start: tombstones go."""
 
-ALONE = frozenset((*UPLOAD, *REPEATED, *DELETE, *DELIVERY, *CHANGE, *USE, *START))
+ALONE = frozenset((*UPLOAD, *REPEATED, *DELETE, *DELIVERY, *CHANGE, *USE, *WISHES, *START))
 """All of them: the api has them alone."""
 
 
@@ -131,7 +135,7 @@ async def api(
     db, blobs, points = connect(module_database), LocalBlobs(tmp_path / "blobs"), tmp_path / "die"
     points.mkdir()
     async with db.begin() as connection:
-        key = (await keys.create(connection, tmp_path.name, "write")).text
+        key = (await keys.create(connection, tmp_path.name, "admin")).text
     port = free_port()
     told = {
         **environment(fresh_kafka, api_url, port, tmp_path / "blobs"),
@@ -225,6 +229,35 @@ async def test_a_secret_is_changed_once(api: Api) -> None:
         "ORDER BY created_at DESC LIMIT 1"
     )
     assert previous == first
+
+
+async def test_a_wish_is_written_once(api: Api) -> None:
+    """However often it is asked for: what is wanted is so, and the audit log has one line of it."""
+    async with api.alive() as client:
+        job_id = (await client.post("/v1/jobs", json=dict(BODY))).json()["job_id"]
+    chunk = ids.chunk_id(job_id, 0)
+    await api.change(
+        "INSERT INTO job_chunks (chunk_id, job_id, chunk_index, status, image_range, slices) "
+        f"VALUES ('{chunk}', '{job_id}', 0, 'pending', "
+        "jsonb_build_object('start', 0, 'end', 9), '[]')"
+    )
+    wishes = {
+        "control": partial(api.client.post, "/v1/stages/downloader/pause"),
+        "prioritize": partial(api.client.patch, f"/v1/jobs/{job_id}", json={"priority": 9}),
+        "give_up_chunk": partial(api.client.post, f"/v1/jobs/{job_id}/chunks/0/give-up"),
+    }
+    for point in WISHES:
+        await api.dies(point, wishes[point.rpartition(":")[2]])
+    async with api.alive() as client:
+        for wish in wishes.values():
+            assert (await wish()).status_code in {200, 202}
+        lines = (await client.get("/v1/audit")).json()["items"]
+    assert Counter(line["action"] for line in lines) == Counter(
+        ("key.create", "stage.pause", "job.priority", "chunk.give_up")
+    )
+    assert await api.value("SELECT count(*) FROM controls WHERE name = 'downloader'") == 1
+    assert await api.value(f"SELECT priority FROM crawl_jobs WHERE job_id = '{job_id}'") == 9
+    assert await api.value(f"SELECT count(*) FROM given_up_chunks WHERE job_id = '{job_id}'") == 1
 
 
 async def test_tombstones_go(api: Api) -> None:

@@ -45,11 +45,12 @@ POINTS: Mapping[str, tuple[str, ...]] = {
         *("create", "start", "extend", "retry", "retry_chunk", "cancel", "delete"),
         *("rows", "rejected", "upload", "erase", "delete_list"),
         *("webhook", "lend", "secret", "settle", "change_secret", "used", "bury"),
+        *("control", "prioritize", "give_up_chunk"),
         *(topics.dead_letters("api"), _COMMIT),
     ),
     "planner": _around(
         *("look", "request", "admit", "take_back", "wait_again", "advance", "signs", "repeat"),
-        *("result", topics.dead_letters("planner"), _COMMIT),
+        *("reprioritize", "result", topics.dead_letters("planner"), _COMMIT),
     ),
     "downloader": (
         *_around("candidates", "part", "budgets", topics.dead_letters("downloader"), _COMMIT),

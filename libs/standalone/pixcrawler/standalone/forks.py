@@ -101,6 +101,7 @@ def _become(
         os.chdir(cwd)
     kind, program, sys.argv = argv[1], argv[2], list(argv[2:])
     if kind == "-m":
+        sys.modules.pop(f"{program}.__main__", None)  # it may have been prepared: it is run now
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
         runpy.run_path(program, run_name="__main__")
