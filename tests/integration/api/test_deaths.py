@@ -252,9 +252,9 @@ async def test_a_wish_is_written_once(api: Api) -> None:
         for wish in wishes.values():
             assert (await wish()).status_code in {200, 202}
         lines = (await client.get("/v1/audit")).json()["items"]
-    assert Counter(line["action"] for line in lines) == Counter(
-        ("key.create", "stage.pause", "job.priority", "chunk.give_up")
-    )
+    wished = ("stage.pause", "job.priority", "chunk.give_up")
+    done = Counter(line["action"] for line in lines if line["action"] in wished)
+    assert done == Counter(wished)
     assert await api.value("SELECT count(*) FROM controls WHERE name = 'downloader'") == 1
     assert await api.value(f"SELECT priority FROM crawl_jobs WHERE job_id = '{job_id}'") == 9
     assert await api.value(f"SELECT count(*) FROM given_up_chunks WHERE job_id = '{job_id}'") == 1
