@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from pixcrawler.api.server import WebServer
 from tests.browser.tab import Tab
@@ -27,6 +27,9 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 DRAIN_S = 1.0
+
+# Its five seconds are nothing on two cores that do much else.
+expect.set_options(timeout=20_000)
 
 
 def browser_path() -> str:

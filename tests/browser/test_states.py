@@ -282,6 +282,40 @@ async def test_a_job_of_2000_chunks(served: Served, tab: Tab) -> None:
     assert [request[:2] for request in await world.requests(job_id)] == [(1, "start"), (2, "retry")]
 
 
+async def test_a_look_does_not_overtake_a_turn(served: Served, tab: Tab) -> None:
+    """A page that is long in coming is shown when it has come, though the job goes on meanwhile."""
+    page, world = tab.page, served.world
+    tab.expect(NETWORK.pattern)
+    tab.expect("ERR_")
+    job_id = (await world.job())["job_id"]
+    await many_chunks(world, job_id, 120)
+    await show(world, job_id, "running", total_chunks=120, completed_chunks=20)
+    await page.clock.install()
+    await page.goto(f"{served.link}")
+    await page.goto(f"{served.url}/#/jobs/{job_id}/chunks")
+    rows = page.locator("table.chunks tbody tr")
+    await rows.first.locator("summary").click()
+    asked, come = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        if not asked.is_set():  # the first one alone
+            asked.set()
+            await come.wait()
+        await route.continue_()
+
+    await page.route("**/chunks?*cursor=*", hold)
+    await page.get_by_role("button", name="Next").click()
+    await asked.wait()
+    await page.clock.fast_forward(4000)
+    await served.stop()  # when it is back, the page hears of what has changed meanwhile
+    await show(world, job_id, "running", rest=2, total_chunks=120, completed_chunks=77)
+    await served.start()
+    await expect(page.get_by_text("120 chunks: 77 completed")).to_be_visible(timeout=20_000)
+    come.set()
+    await expect(page.get_by_text("Chunks 50 to 99")).to_be_visible()
+    await expect(rows.first).to_contain_text("50")
+
+
 async def decided(world: World, job_id: str) -> None:
     """A chunk whose candidates come from people who do not mean well."""
     chunk = (await world.plan(job_id, "completed"))[0]

@@ -25,6 +25,7 @@ export function showChunks(body, { jobId, progress, signal, again }) {
   let next = null;
   let looked = 0;
   let run = 0;
+  let asked = 0; // what somebody has asked for and not got yet: no look goes before it
   let rows = new Map(); // by the chunk's id: what is shown of it, and the row
 
   function first() {
@@ -33,6 +34,8 @@ export function showChunks(body, { jobId, progress, signal, again }) {
   }
 
   async function load({ quiet = false } = {}) {
+    if (quiet && asked) return;
+    if (!quiet) asked += 1;
     const mine = ++run;
     looked = Date.now();
     try {
@@ -45,6 +48,8 @@ export function showChunks(body, { jobId, progress, signal, again }) {
       if (!quiet || !refreshed(page.items)) draw(page.items, quiet);
     } catch (error) {
       if (!signal.aborted && mine === run && !quiet) place.replaceChildren(failure(error, () => load()));
+    } finally {
+      if (!quiet) asked -= 1;
     }
   }
 
