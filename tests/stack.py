@@ -195,16 +195,18 @@ def url_of(superuser_url: str, database: str) -> str:
 
 
 @asynccontextmanager
-async def new_database(superuser_url: str) -> AsyncIterator[str]:
-    """URL of an empty database, dropped at the end together with whoever is connected to it."""
+async def new_database(superuser_url: str, template: str = "template0") -> AsyncIterator[str]:
+    """URL of a copy of a database, dropped at the end together with whoever is connected to it.
+
+    The template is an empty one if none is given; nobody may be connected to it.
+    """
     import asyncpg
 
     plain = superuser_url.replace("+asyncpg", "")
     name = f"test_{uuid.uuid4().hex[:12]}"
     connection = await asyncpg.connect(plain)
     try:
-        # template0: nobody is ever connected to it, so copies never have to wait.
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield url_of(superuser_url, name)
         finally:
