@@ -29,12 +29,12 @@ async def spoil(bench: Bench, *values: bytes | None) -> None:
 
 async def letters(bench: Bench, stage: str = "downloader") -> list[tuple[Tailed, dlq.Provenance]]:
     """The dead letters of the bench's group."""
-    found = []
     ours = (f"{dlq.PREFIX}group", bench.group.encode())
-    async for record in admin.tail(bench.bootstrap, topics.dead_letters(stage)):
-        if ours in record.headers:  # other tests leave there what is no letter
-            found.append((record, dlq.provenance(record.headers)))
-    return found
+    return [
+        (record, dlq.provenance(record.headers))
+        async for record in admin.tail(bench.bootstrap, topics.dead_letters(stage))
+        if ours in record.headers  # other tests leave there what is no letter
+    ]
 
 
 async def test_poison_goes_to_the_dead_letters_while_others_flow(bench: Bench) -> None:
