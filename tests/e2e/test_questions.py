@@ -49,6 +49,7 @@ def faulty(shared_system: System, small_web: Site) -> Iterator[Faulty]:
     bad = next(url for url, true in small_web.truth.items() if true.outcome == "corrupt")
     done = system.create_from([*good[:3], bad], number=4)
     system.finish(done)
+    until("all of it is committed", lambda: not +system.lag(), about=system.lag)
     with paused(system.pids("uploader")):
         stuck = system.create_from(good[:CHUNK_SIZE])
         system.publish([Raw("chunk.planned", 0, 0, b"nobody", b"{not json", ())])
