@@ -5,9 +5,10 @@ of the pooler takes the place of the server's.
 """
 
 import os
-import runpy
 import sys
 from urllib.parse import urlsplit, urlunsplit
+
+from pixcrawler.standalone.forks import run
 
 VARIABLE = "PIXCRAWLER_DATABASE_URL"
 
@@ -19,11 +20,6 @@ def behind(port: int, address: str) -> str:
 
 
 if __name__ == "__main__":
-    told_port, _python, kind, program = sys.argv[1:5]
+    told_port, *argv = sys.argv[1:]
     os.environ[VARIABLE] = behind(int(told_port), os.environ[VARIABLE])
-    sys.argv = sys.argv[4:]
-    if kind == "-m":
-        sys.modules.pop(f"{program}.__main__", None)  # imported by whoever forked us
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(program, run_name="__main__")
+    run(argv)

@@ -1,50 +1,43 @@
 """The api as a program that starts at once: forked from a process that has imported it.
 
-Its imports take seconds of a core, and a test that lets it die at every point starts it often.
+Its imports take a second of a core, and a test that lets it die at every point starts it often.
 """
 
 import asyncio
-import multiprocessing
-import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import httpx
 
-from pixcrawler.api import __main__ as api
+from pixcrawler.standalone import forks
+from pixcrawler.standalone.process import Child
 
 DEADLINE_S = 60.0
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
-
-
-def serve(told: Mapping[str, str]) -> None:
-    """Be the program, with nothing in its environment but what it is told."""
-    os.environ.clear()
-    os.environ.update(told)
-    api.main()
-
 
 @asynccontextmanager
-async def forked(told: Mapping[str, str]) -> AsyncIterator[BaseProcess]:
-    """The running program, killed at the end if it is still there."""
-    process = _FORKS.Process(target=serve, args=(dict(told),))
-    await asyncio.to_thread(process.start)
+async def forked(told: Mapping[str, str], log: Path) -> AsyncIterator[Child]:
+    """The running program, with nothing in its environment but what it is told.
+
+    Killed at the end if it is still there.
+    """
+    forks.prepare(["pixcrawler.api.__main__"])
+    child = Child("api", log)
+    child.spawn([sys.executable, "-m", "pixcrawler.api"], env=told, fork=True)
     try:
-        yield process
+        yield child
     finally:
-        process.kill()
-        await ended(process)
-        process.close()
+        await child.stop(number=signal.SIGKILL)
 
 
-async def ready(client: httpx.AsyncClient, process: BaseProcess) -> None:
+async def ready(client: httpx.AsyncClient, api: Child) -> None:
     """Wait until `/readyz` says so."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
-            assert process.exitcode is None
+            assert api.running, api.last_log_line()
             try:
                 if (await client.get("/readyz")).status_code == 200:
                     return
@@ -53,7 +46,7 @@ async def ready(client: httpx.AsyncClient, process: BaseProcess) -> None:
             await asyncio.sleep(0.05)
 
 
-async def ended(process: BaseProcess) -> int | None:
+async def ended(api: Child) -> int | None:
     """Wait for its end, and get its exit code; None if it goes on."""
-    await asyncio.to_thread(process.join, DEADLINE_S)
-    return process.exitcode
+    await api.wait(DEADLINE_S)
+    return api.returncode

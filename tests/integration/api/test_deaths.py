@@ -69,11 +69,16 @@ class Api(NamedTuple):
     blobs: LocalBlobs
     points: Path
 
+    @property
+    def log(self) -> Path:
+        """Where it writes."""
+        return self.points.with_name("api.log")
+
     async def dies(self, point: str, do: Callable[[], Awaitable[object]] | None = None) -> None:
         """Start it, do something, and it is gone at this point."""
         armed = self.points / point
         armed.touch()
-        async with forked(self.told) as process:
+        async with forked(self.told, self.log) as process:
             if do is not None:
                 await ready(self.client, process)
                 with suppress(httpx.TransportError):  # nobody answers
@@ -84,7 +89,7 @@ class Api(NamedTuple):
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[httpx.AsyncClient]:
         """Start it; it is killed at the end, as always."""
-        async with forked(self.told) as process:
+        async with forked(self.told, self.log) as process:
             await ready(self.client, process)
             yield self.client
 

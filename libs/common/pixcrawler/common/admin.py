@@ -223,6 +223,33 @@ async def tail(
                     yield tailed
 
 
+async def start_at(
+    reader: AIOKafkaConsumer, partitions: Sequence[TopicPartition], at_ms: int
+) -> dict[TopicPartition, int]:
+    """Go to the first record since a time (ms since the epoch) of each partition that has any.
+
+    Returns:
+        Where each of those ends now; `until` reads to there.
+    """
+    ends, begins = await asyncio.gather(
+        reader.end_offsets(partitions), reader.offsets_for_times(dict.fromkeys(partitions, at_ms))
+    )
+    starts = {tp: begin.offset for tp, begin in begins.items() if begin is not None}
+    reader.assign(list(starts))
+    for tp, offset in starts.items():
+        reader.seek(tp, offset)
+    return {tp: ends[tp] for tp in starts}
+
+
+async def until(
+    reader: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> AsyncIterator[tuple[TopicPartition, list[ConsumerRecord[bytes, bytes]]]]:
+    """Records in batches, until every partition was read to its end."""
+    while left := [tp for tp, end in ends.items() if await reader.position(tp) < end]:
+        for found in (await reader.getmany(*left, timeout_ms=100)).items():
+            yield found
+
+
 @asynccontextmanager
 async def open_admin(bootstrap_servers: Servers) -> AsyncIterator[AIOKafkaAdminClient]:
     """A client for what is asked of brokers and coordinators."""

@@ -8,7 +8,6 @@ then for the letters themselves, one at a time; so memory does not grow with the
 The topic has one partition, so its offsets are the order of what was said.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -164,16 +163,9 @@ async def count_since(bootstrap_servers: Servers, since: datetime) -> dict[str, 
     places = {TopicPartition(topics.dead_letters(stage), 0): stage for stage in found}
     ms = int(since.timestamp() * 1000)
     async with admin.open_reader(bootstrap_servers) as reader:
-        ends, begins = await asyncio.gather(
-            reader.end_offsets(list(places)), reader.offsets_for_times(dict.fromkeys(places, ms))
-        )
-        starts = {tp: begin.offset for tp, begin in begins.items() if begin is not None}
-        reader.assign(list(starts))
-        for tp, offset in starts.items():
-            reader.seek(tp, offset)
-        while left := [tp for tp in starts if await reader.position(tp) < ends[tp]]:
-            for tp, batch in (await reader.getmany(*left, timeout_ms=200)).items():
-                found[places[tp]] += sum(dlq.marked(tuple(r.headers)) is None for r in batch)
+        ends = await admin.start_at(reader, list(places), ms)
+        async for tp, batch in admin.until(reader, ends):
+            found[places[tp]] += sum(dlq.marked(tuple(r.headers)) is None for r in batch)
     return {stage: number for stage, number in found.items() if number}
 
 

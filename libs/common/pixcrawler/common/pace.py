@@ -393,18 +393,11 @@ async def _history(
         return None
     found: dict[tuple[str, TopicPartition], list[Commit]] = defaultdict(list)
     try:
-        ends, begins = await asyncio.gather(
-            reader.end_offsets(places), reader.offsets_for_times(dict.fromkeys(places, since_ms))
-        )
-        open_ = {tp: begin.offset for tp, begin in begins.items() if begin is not None}
-        reader.assign(list(open_))
-        for tp, offset in open_.items():
-            reader.seek(tp, offset)
+        ends = await admin.start_at(reader, places, since_ms)
         async with asyncio.timeout(HISTORY_S):
-            while left := [tp for tp in open_ if await reader.position(tp) < ends[tp]]:
-                for batch in (await reader.getmany(*left, timeout_ms=100)).values():
-                    for record in batch:
-                        remember(found, record)
+            async for _, batch in admin.until(reader, ends):
+                for record in batch:
+                    remember(found, record)
     except (KafkaError, TimeoutError):
         return None
     return found

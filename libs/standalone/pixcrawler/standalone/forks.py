@@ -99,6 +99,11 @@ def _become(
     os.environ.update(env)
     if cwd is not None:
         os.chdir(cwd)
+    run(argv)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Be a program that `can_fork`, within this process: its code is run as ``__main__``."""
     kind, program, sys.argv = argv[1], argv[2], list(argv[2:])
     if kind == "-m":
         sys.modules.pop(f"{program}.__main__", None)  # it may have been prepared: it is run now

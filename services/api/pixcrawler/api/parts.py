@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.api.archives import Archives
@@ -91,3 +92,6 @@ def parts_of(request: Request) -> Parts:
     """A dependency: the application's parts."""
     parts: Parts = request.app.state.parts
     return parts
+
+
+PartsOf = Annotated[Parts, Depends(parts_of)]

@@ -3,14 +3,14 @@
 from datetime import UTC, datetime
 from typing import Annotated, get_args
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from pixcrawler.api import cursors, examples
 from pixcrawler.api.auth import Reader
 from pixcrawler.api.openapi import answers, wrong
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import PartsOf
 from pixcrawler.api.routes.paths import Cursor, Limit
 from pixcrawler.api.views import AuditLine, Page
 from pixcrawler.common import audit
@@ -18,7 +18,6 @@ from pixcrawler.common.keys import Scope
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
 
 _KINDS = tuple(dict.fromkeys(action.partition(".")[0] for action in get_args(audit.Action)))
 

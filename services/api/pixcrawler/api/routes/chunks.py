@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from pixcrawler.api import cursors, examples, store, views
 from pixcrawler.api.auth import Acting, Reader
 from pixcrawler.api.openapi import answers, wrong
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import PartsOf
 from pixcrawler.api.problems import Problem, not_found
 from pixcrawler.api.routes.paths import (
     ChunkName,
@@ -24,8 +24,6 @@ from pixcrawler.api.store import ChunkStatus
 from pixcrawler.api.views import ChunkProgressView, ChunkView, Page, chunk_view
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/chunks", tags=["chunks"])
-
-PartsOf = Annotated[Parts, Depends(parts_of)]
 
 
 @router.get(

@@ -3,14 +3,14 @@
 from collections.abc import Collection, Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pixcrawler.api import examples
 from pixcrawler.api.auth import Operator, Reader
 from pixcrawler.api.handler import Caller
 from pixcrawler.api.openapi import answers
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import Parts, PartsOf
 from pixcrawler.api.problems import Problem
 from pixcrawler.api.views import ControlView, Page, ReplicaView
 from pixcrawler.common import audit, controls
@@ -20,7 +20,6 @@ from pixcrawler.common.db.engine import transaction
 
 router = APIRouter(prefix="/v1", tags=["controls"])
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
 StageName = Annotated[
     str,
     Path(
@@ -166,7 +165,7 @@ async def drain_replica(parts: PartsOf, caller: Operator, replica: ReplicaName) 
 )
 async def resume_replica(parts: PartsOf, caller: Operator, replica: ReplicaName) -> ControlView:
     """Let a replica that is drained work again: it joins its group."""
-    async with transaction(parts.engine, "control") as connection:
+    async with parts.engine.connect() as connection:
         await _instance(connection, replica)
     return await _end(parts, caller, "replica", replica, "replica.resume")
 

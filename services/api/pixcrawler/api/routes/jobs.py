@@ -2,13 +2,13 @@
 
 from typing import Annotated, get_args
 
-from fastapi import APIRouter, Body, Depends, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from pixcrawler.api import cursors, etags, examples, explanations, store, views
 from pixcrawler.api.auth import Acting, Reader, Writer
 from pixcrawler.api.explanations import Explanation
 from pixcrawler.api.openapi import answers, too_much, wrong
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import PartsOf
 from pixcrawler.api.problems import Problem, not_found
 from pixcrawler.api.requests import Change, Label, MaxImages, NewJob, Priority, Start
 from pixcrawler.api.routes.paths import Cursor, IdempotencyKey, JobId, Limit, accepted, found_job
@@ -19,7 +19,6 @@ from pixcrawler.common.events import JobStatus, ProgressView
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
 
 *_FIRST, _LAST = map(repr, get_args(JobStatus))
 _STATUSES = f"{', '.join(_FIRST)} or {_LAST}"

@@ -19,7 +19,7 @@ from pixcrawler.api.lists.files import Format
 from pixcrawler.api.lists.store import ListRecord, RejectedView
 from pixcrawler.api.lists.uploads import Told
 from pixcrawler.api.openapi import answers, problem, wrong
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import Parts, PartsOf
 from pixcrawler.api.problems import Problem, conflict, not_found
 from pixcrawler.api.requests import LIST_ID, Text
 from pixcrawler.api.routes.paths import Cursor, IdempotencyKey, Limit
@@ -37,7 +37,6 @@ PATH = "/v1/url-lists"
 
 router = APIRouter(prefix=PATH, tags=["url lists"])
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255), Text]
 Column = Name | None
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Header
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 
@@ -12,7 +12,7 @@ from pixcrawler.api.auth import Reader
 from pixcrawler.api.feed import News
 from pixcrawler.api.handler import Caller
 from pixcrawler.api.openapi import problem
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import Parts, PartsOf
 from pixcrawler.api.problems import Problem
 from pixcrawler.api.routes.paths import JobId, found_job
 from pixcrawler.api.store import JobRecord
@@ -20,7 +20,6 @@ from pixcrawler.common.events import JobProgress, ProgressView, Revision
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
 
 NO_CONTENT = 204
 RETRY_S = 2

@@ -2,13 +2,13 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
 from pixcrawler.api import cursors, examples, shares, situations, sources, store, views
 from pixcrawler.api.auth import Reader, whose
 from pixcrawler.api.openapi import NOT_EVERYBODY, answers, problem, wrong
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import PartsOf
 from pixcrawler.api.problems import AWAY_S, Problem, respond
 from pixcrawler.api.routes.paths import Cursor, Everyone, Limit
 from pixcrawler.api.sources import SourceInfo
@@ -18,7 +18,6 @@ from pixcrawler.common.keys import Scope
 
 router = APIRouter(tags=["operations"])
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
 
 _STUCK = "did not advance lately"
 

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from pixcrawler.api import changes, cursors, drops, examples, findings
@@ -13,14 +13,13 @@ from pixcrawler.api.changes import Changes
 from pixcrawler.api.drops import Drops
 from pixcrawler.api.findings import Place, UrlFindings
 from pixcrawler.api.openapi import NOT_EVERYBODY, answers, wrong
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import PartsOf
 from pixcrawler.api.problems import wrong_value
 from pixcrawler.api.requests import wrong as wrong_field
 from pixcrawler.api.routes.paths import Cursor, Everyone
 
 router = APIRouter(prefix="/v1", tags=["operations"])
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
 LATELY = timedelta(days=1)
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE

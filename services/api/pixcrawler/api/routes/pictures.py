@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from fastapi.responses import Response, StreamingResponse
 
 from pixcrawler.api import cursors, etags, examples, images, store
@@ -12,7 +12,7 @@ from pixcrawler.api.images import ImageView
 from pixcrawler.api.licenses import LicenseCount
 from pixcrawler.api.openapi import NO_DATASET, answers, problem
 from pixcrawler.api.outcomes import Position
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import PartsOf
 from pixcrawler.api.problems import Problem, not_found
 from pixcrawler.api.routes.paths import ChunkName, Cursor, JobId, Limit, chunk_index, found_job
 from pixcrawler.api.views import Page
@@ -24,7 +24,6 @@ from pixcrawler.common.ids import chunk_id
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
 Sha256 = Annotated[
     str,
     Path(

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from pixcrawler.api import byteranges, cursors, examples, store
@@ -14,7 +14,7 @@ from pixcrawler.api.auth import Reader
 from pixcrawler.api.links import FileLink
 from pixcrawler.api.openapi import NO_DATASET, answers, problem, wrong
 from pixcrawler.api.outcomes import Position
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import Parts, PartsOf
 from pixcrawler.api.problems import Problem, not_found
 from pixcrawler.api.routes.paths import Cursor, JobId, found_job
 from pixcrawler.api.views import DatasetFileView, DatasetView, Page
@@ -26,7 +26,6 @@ from pixcrawler.common.outcomes import Outcome
 
 router = APIRouter(prefix="/v1", tags=["results"])
 
-PartsOf = Annotated[Parts, Depends(parts_of)]
 
 _BINARY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 

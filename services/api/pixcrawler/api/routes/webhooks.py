@@ -1,16 +1,15 @@
 """What became of webhooks, and what signs them."""
 
 from datetime import datetime, timedelta
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from pixcrawler.api import cursors, deliveries, examples, webhooks
 from pixcrawler.api.auth import Acting, Reader, Writer
 from pixcrawler.api.deliveries import Delivery, Secret
 from pixcrawler.api.idempotency import Once, digest
 from pixcrawler.api.openapi import answers
-from pixcrawler.api.parts import Parts, parts_of
+from pixcrawler.api.parts import PartsOf
 from pixcrawler.api.routes.paths import Cursor, IdempotencyKey, JobId, Limit, found_job
 from pixcrawler.api.views import Page
 from pixcrawler.common import audit
@@ -19,8 +18,6 @@ from pixcrawler.common.db.engine import transaction
 from pixcrawler.common.events import Value
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
-
-PartsOf = Annotated[Parts, Depends(parts_of)]
 
 
 class SecretView(Value):
