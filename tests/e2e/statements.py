@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tests.e2e.system import System
 
-_LINE = re.compile(r" (pixcrawler_\w+)@\w+ LOG:  (?:execute [^:]*|statement): (.*)$")
+_LINE = re.compile(
+    r" (pixcrawler_\w+)@\w+ LOG:  (?:execute [^:]*|statement): \s*(.*)$", re.MULTILINE
+)
 Asked = Counter[tuple[str, str]]
 """By role and first line of the statement, which has no values in it."""
 
@@ -26,8 +28,8 @@ class Log:
             file.seek(self._end)
             text = file.read()
         self._end += len(text)
-        found = (_LINE.search(line) for line in text.decode(errors="replace").splitlines())
-        return Counter((match[1], match[2].strip()) for match in found if match)
+        found = _LINE.finditer(text.decode(errors="replace"))
+        return Counter((match[1], match[2].strip()) for match in found)
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 A token is a connection. A host has `limit` tokens; replicas lease them in the table `host_budgets`,
 where the sum over living leases never exceeds the limit. The rules:
 
-- All hosts that need something are settled in one transaction; each host's lock is taken first, in
-  the order of their names, by a statement of its own.
+- All hosts that need something are settled in one transaction of four statements; the hosts' locks
+  are taken first, in one order, by a statement of its own.
 - A lease ends by the database's clock, so a killed replica's tokens are free again soon. It is
   renewed while it is used, and nothing is handed out shortly before its end: while the database is
   away, candidates wait, and nothing is decided about them. (Only a replica that is cut off from the
@@ -325,11 +325,10 @@ class Budgets(Generic[C]):
     async def _exchange(
         self, hosts: Collection[Host[C]], wanted: Mapping[str, int]
     ) -> tuple[dict[str, Others], dict[str, int]]:
-        names = sorted(host.name for host in hosts)
+        names = [host.name for host in hosts]
         left = [host.name for host in hosts if not wanted[host.name] and not host.waiting]
         async with transaction(self._engine, "budgets") as connection:
-            for name in names:
-                await locks.host_lock(connection, name)
+            await locks.host_locks(connection, names)
             found = await connection.execute(_LEASES, {"hosts": names, "worker": self._worker})
             others = {row.host: Others(row.others, row.tokens, row.without) for row in found}
             tokens = {
