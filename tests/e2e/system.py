@@ -57,6 +57,9 @@ CHUNK_SIZE = 20
 SESSION_TIMEOUT_S = 6.0
 """The least that a broker allows by default (group.min.session.timeout.ms)."""
 
+LONGEST_PAUSE_S = 0.25
+"""Before a replica that died is started anew: tests let them die again and again, and on purpose."""
+
 SETTINGS = {
     "PIXCRAWLER_RESOURCE_CHUNK_SIZE_IMAGES": str(CHUNK_SIZE),
     "PIXCRAWLER_RESOURCE_RELEASE_INTERVAL_S": "0.05",
@@ -427,6 +430,7 @@ def running(
             brokers=brokers,
             programs=run,
             forks=FORKS,
+            longest_pause_s=LONGEST_PAUSE_S,
         )
         background = stack.enter_context(Background())
         started = stack.enter_context(temporary(options, on_event, environment=environment))

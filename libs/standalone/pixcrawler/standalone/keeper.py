@@ -8,7 +8,6 @@ from .errors import StandaloneError
 from .process import Child
 
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 4.0  # with what it takes to notice and to spawn: 5 s at most
 EXIT_USAGE = 2  # a service's word for a setting that is wrong
 _STEADY_S = 20.0  # who lived this long starts with the first pause again
 _POLL_S = 0.1
@@ -44,25 +43,35 @@ class Component(Protocol):
 class Keeper:
     """Starts a component, and again when it dies, until cancelled; cancelling leaves it running."""
 
-    def __init__(self, component: Component, on_change: Callable[["Keeper"], None]) -> None:
-        """``on_change`` is called when the process was started or has died."""
+    def __init__(
+        self,
+        component: Component,
+        on_change: Callable[["Keeper"], None],
+        longest_pause_s: float,
+    ) -> None:
+        """``on_change`` is called when the process was started or has died.
+
+        Before each start after a death there is a pause twice as long as the last, up to
+        ``longest_pause_s``.
+        """
         self.component = component
         self.restarts = 0
         self.last_failure: StandaloneError | None = None
         self._on_change = on_change
+        self._longest_pause_s = longest_pause_s
 
     async def run(self) -> None:
         """Keep it running."""
         loop = asyncio.get_running_loop()
-        pause_s = FIRST_PAUSE_S
+        first_pause_s = pause_s = min(FIRST_PAUSE_S, self._longest_pause_s)
         while True:
             born = loop.time()
             await self._live()
             if loop.time() - born > _STEADY_S:
-                pause_s = FIRST_PAUSE_S
+                pause_s = first_pause_s
             self._on_change(self)
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, self._longest_pause_s)
             self.restarts += 1
 
     async def _live(self) -> None:

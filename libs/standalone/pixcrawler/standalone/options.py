@@ -69,6 +69,9 @@ class UpOptions(BaseModel):
     """What runs beside Kafka and PostgreSQL; one of them is the ``api``, which has the port. None
     at all: to look after the data while nobody works on it."""
 
+    longest_pause_s: float = Field(default=4.0, ge=0)
+    """Of a part that dies again and again, before its next start: with what it takes to notice and
+    to spawn, five seconds at most."""
     forks: tuple[str, ...] = ()
     """Modules to import once, so that programs that need them start at once: see `forks`."""
 

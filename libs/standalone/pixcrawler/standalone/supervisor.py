@@ -114,7 +114,8 @@ class Supervisor:
 
     def _keep(self, *components: Component) -> list[Keeper]:
         """Have components kept running from now on."""
-        keepers = [Keeper(component, self._changed) for component in components]
+        longest_pause_s = self.options.longest_pause_s
+        keepers = [Keeper(each, self._changed, longest_pause_s) for each in components]
         self._keepers += keepers
         for keeper in keepers:
             self._tell("starting", keeper.component.name)
