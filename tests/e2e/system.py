@@ -74,6 +74,7 @@ SETTINGS = {
     "PIXCRAWLER_ERASE_INTERVAL_S": "2",
     "PIXCRAWLER_TRACKER_ERASE_S": "2",
     "PIXCRAWLER_FETCH_BACKOFF_S": "0.1",
+    "PIXCRAWLER_FETCH_LEASE_S": "2",
     "PIXCRAWLER_CHUNK_DEADLINE_S": "600",
 }
 """Short times, so that what is wrong shows soon. Not so the deadline of chunks: an event that gets

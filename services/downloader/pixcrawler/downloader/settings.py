@@ -58,6 +58,8 @@ class Settings(StageSettings):
     """Connections to one host at a time, over all replicas."""
     fetch_host_limits: HostLimits = _host_limits(HOST_LIMITS)  # type: ignore[assignment]
     """`host=connections`, comma-separated: hosts that ask for fewer than `fetch_per_host`."""
+    fetch_lease_s: float = Field(default=10.0, ge=0.5)
+    """Seconds after which the connections that a killed replica had are others' to make."""
     fetch_concurrency: int = Field(default=64, ge=1)
     """Requests at a time in this process; more helps while hosts are many and far."""
     fetch_memory_bytes: int = Field(default=32 * MIB, ge=MIB)

@@ -55,7 +55,12 @@ class Tools:
         guard = Guard(settings.fetch_allow_networks)
         self._connections = Connections(guard, settings.user_agent, limits)
         self._spooler = Spooler(settings.fetch_memory_bytes, settings.spool_dir)
-        terms = Terms(per_host=settings.fetch_per_host, hosts=dict(settings.fetch_host_limits))
+        terms = Terms(
+            per_host=settings.fetch_per_host,
+            hosts=dict(settings.fetch_host_limits),
+            lease_s=settings.fetch_lease_s,
+            renew_s=settings.fetch_lease_s / 5,
+        )
         rests = breakers.Terms(settings.breaker_failures, settings.breaker_recovery_s)
         self.budgets = Budgets(engine, worker, terms, self._connections.make)
         for state in _STATES:
