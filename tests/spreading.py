@@ -11,18 +11,18 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 ROOMS = {
-    "tests/e2e/test_deaths.py": "deaths",
-    "tests/e2e/test_load.py": "deaths",
-    "tests/e2e/test_sdk.py": "deaths",
-    "tests/e2e/test_traces.py": "deaths",
-    "tests/e2e/test_command.py": "jobs",
-    "tests/e2e/test_failures.py": "jobs",
-    "tests/e2e/test_kills.py": "jobs",
-    "tests/e2e/test_pauses.py": "jobs",
-    "tests/e2e/test_questions.py": "jobs",
-    "tests/e2e/test_replays.py": "jobs",
-    "tests/e2e/test_rounds.py": "jobs",
-    "tests/e2e/test_steering.py": "jobs",
+    "tests/e2e/shared/test_deaths.py": "deaths",
+    "tests/e2e/shared/test_load.py": "deaths",
+    "tests/e2e/shared/test_sdk.py": "deaths",
+    "tests/e2e/shared/test_traces.py": "deaths",
+    "tests/e2e/shared/test_command.py": "jobs",
+    "tests/e2e/shared/test_failures.py": "jobs",
+    "tests/e2e/shared/test_kills.py": "jobs",
+    "tests/e2e/shared/test_pauses.py": "jobs",
+    "tests/e2e/shared/test_questions.py": "jobs",
+    "tests/e2e/shared/test_replays.py": "jobs",
+    "tests/e2e/shared/test_rounds.py": "jobs",
+    "tests/e2e/shared/test_steering.py": "jobs",
 }
 """Those with more than one module in them, about as long as each other."""
 

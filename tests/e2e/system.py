@@ -57,9 +57,6 @@ CHUNK_SIZE = 20
 SESSION_TIMEOUT_S = 6.0
 """The least that a broker allows by default (group.min.session.timeout.ms)."""
 
-LONGEST_PAUSE_S = 0.25
-"""Before a replica that died is started anew: tests let them die again and again, and on purpose."""
-
 SETTINGS = {
     "PIXCRAWLER_RESOURCE_CHUNK_SIZE_IMAGES": str(CHUNK_SIZE),
     "PIXCRAWLER_RESOURCE_RELEASE_INTERVAL_S": "0.05",
@@ -399,6 +396,7 @@ def running(
     programs: Callable[[Path], tuple[Program, ...]] = programs,
     store: BlobStore | None = None,
     pooler: bool | None = None,
+    longest_pause_s: float = 4.0,
 ) -> Iterator[System]:
     """A system for as long as the context lasts.
 
@@ -411,6 +409,7 @@ def running(
         store: See `System`.
         pooler: Whether the services reach the database through PgBouncer; as the environment says
             if it is not given (see `tests.pooler`).
+        longest_pause_s: Before a part that died is started anew.
     """
     with ExitStack() as stack:
         folder = folder or Path(stack.enter_context(reachable_folder()))
@@ -431,7 +430,7 @@ def running(
             brokers=brokers,
             programs=run,
             forks=FORKS,
-            longest_pause_s=LONGEST_PAUSE_S,
+            longest_pause_s=longest_pause_s,
         )
         background = stack.enter_context(Background())
         started = stack.enter_context(temporary(options, on_event, environment=environment))

@@ -11,6 +11,7 @@ from pixcrawler.miniweb.site import Site
 from pixcrawler.standalone import Program
 from tests.e2e import checks, refusing
 from tests.e2e.records import Raw
+from tests.e2e.shared.test_command import pixcrawler
 from tests.e2e.system import (
     Json,
     System,
@@ -19,7 +20,6 @@ from tests.e2e.system import (
     reachable_folder,
     running,
 )
-from tests.e2e.test_command import pixcrawler
 from tests.e2e.waiting import until
 
 TOPIC = "chunk.planned"

@@ -7,7 +7,8 @@ service gets there first. The first process that gets there renames the file, ad
 is gone by SIGKILL: nothing is flushed, closed or committed.
 
 `POINTS` is the list of all of them, and a test dies at each: in the whole system
-(tests/e2e/test_deaths.py), or in the api where it is alone (tests/integration/api/test_deaths.py).
+(tests/e2e/shared/test_deaths.py), or in the api where it is alone
+(tests/integration/api/test_deaths.py).
 A point that is hit and not in the list leaves a file that ends with `.unknown`, which they find.
 
 Two effects have none, being single statements that nothing waits for, made again later whether they

@@ -7,9 +7,9 @@ import pytest
 
 from pixcrawler.miniweb.site import Site
 from tests.e2e.records import Raw
+from tests.e2e.shared.test_command import pixcrawler
+from tests.e2e.shared.test_pauses import paused
 from tests.e2e.system import CHUNK_SIZE, Json, System
-from tests.e2e.test_command import pixcrawler
-from tests.e2e.test_pauses import paused
 from tests.e2e.waiting import until
 
 WINDOW = "5s"

@@ -19,10 +19,10 @@ from pixcrawler.miniweb import site
 from pixcrawler.miniweb.plans import Plan
 from pixcrawler.miniweb.site import Site
 from tests.e2e import checks
+from tests.e2e.shared.test_command import COMMAND, pixcrawler
+from tests.e2e.shared.test_pauses import let_pass, paused
+from tests.e2e.shared.test_rounds import TABLES
 from tests.e2e.system import CHUNK_SIZE, SESSION_TIMEOUT_S, Json, System, mixed
-from tests.e2e.test_command import COMMAND, pixcrawler
-from tests.e2e.test_pauses import let_pass, paused
-from tests.e2e.test_rounds import TABLES
 from tests.e2e.waiting import until
 
 TRIES = 4

@@ -22,7 +22,7 @@ from pixcrawler.miniweb import compare
 from pixcrawler.miniweb.site import Site
 from tests.e2e.system import System
 
-DOCS = Path(__file__).parents[2] / "docs/sdk.md"
+DOCS = Path(__file__).parents[3] / "docs/sdk.md"
 
 
 def examples(small_web: Site) -> list[str]:
