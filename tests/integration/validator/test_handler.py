@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pixcrawler.common import names
 from pixcrawler.common.blobs.local import LocalBlobs
 from pixcrawler.common.blobs.port import BlobStore, Content
 from pixcrawler.common.context import RecordRef
+from pixcrawler.common.db import locks
 from pixcrawler.common.documents import ChunkResult, Verdicts
 from pixcrawler.common.errors import GiveUp, Stopped
 from pixcrawler.common.events import ChunkDownloaded, ChunkValidated, ImageTotals
 from pixcrawler.common.outcomes import Outcome
+from pixcrawler.common.turns import Turns
 from pixcrawler.miniweb import files as made
 from pixcrawler.validator.handler import handle_chunk_downloaded
 from pixcrawler.validator.judging import Judge
@@ -80,8 +83,14 @@ class World:
         await store_chunk(self.blobs, self.ledger.chunk(index), contents)
 
     async def validate(
-        self, index: int, *, attempt: int = 1, context: NotingContext | None = None
+        self,
+        index: int,
+        *,
+        attempt: int = 1,
+        context: NotingContext | None = None,
+        turns: Turns | None = None,
     ) -> ChunkValidated:
+        """As a replica of its own does it, unless it shares its turns with others."""
         chunk = self.ledger.chunk(index)
         event = ChunkDownloaded(
             chunk_id=chunk, attempt=attempt, candidates=0, downloaded=0, bytes=0
@@ -92,6 +101,7 @@ class World:
             blobs=self.blobs,
             engine=self.ledger.engine,
             judge=self.judge,
+            turns=turns or Turns(),
             max_pixels=10_000_000,
         )
         assert isinstance(answer, ChunkValidated)
@@ -191,6 +201,46 @@ async def test_two_replicas_at_once_agree(world: World) -> None:
     one, two = await asyncio.gather(world.validate(0), world.validate(0))
     assert one == two
     assert await world.said(0) == MIXTURE
+
+
+async def test_a_replica_waits_once_for_a_job(world: World) -> None:
+    """Were it paused now, it would hold up the others once, and not once for each of its chunks."""
+    await world.ledger.add_chunks(range(4, 8))
+    contexts = [NotingContext() for _ in range(8)]
+    for index in range(8):
+        await world.store(index, mixture())
+    turns = [Turns(), Turns()]
+    async with world.ledger.engine.connect() as holder:
+        await locks.job_lock(holder, world.ledger.job_id)
+        work = [
+            asyncio.create_task(world.validate(n, context=contexts[n], turns=turns[n % 2]))
+            for n in range(8)
+        ]
+        async with asyncio.timeout(60):
+            while not all(each.reports and each.reports[-1][0] for each in contexts):
+                await asyncio.sleep(0.05)
+            while await _waiting(holder) < len(turns):
+                await asyncio.sleep(0.05)
+        for _ in range(10):  # whoever is late has time to come
+            await asyncio.sleep(0.05)
+            assert await _waiting(holder) == len(turns)
+        await holder.rollback()
+    await asyncio.gather(*work)
+
+
+async def _waiting(connection: AsyncConnection) -> int:
+    """Transactions that wait for an advisory lock."""
+    return int(
+        await connection.scalar(
+            text(
+                """
+                SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid
+                WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
+                """
+            )
+        )
+        or 0
+    )
 
 
 async def test_a_job_over_chunks_is_exact(world: World) -> None:

@@ -37,6 +37,7 @@ from pixcrawler.common.events import (
 )
 from pixcrawler.common.ids import chunk_id
 from pixcrawler.common.jobs import Job, Options
+from pixcrawler.common.turns import Turns
 from pixcrawler.downloader.handler import handle_chunk_planned
 from pixcrawler.downloader.parts import Parts
 from pixcrawler.planner import endings, facts, plan, refill, store
@@ -263,7 +264,13 @@ class HandlerWorld(World):
             case ChunkDownloaded():
                 judge = Judge(1, 1 << 30)
                 return await handle_chunk_downloaded(
-                    event, hand, blobs=blobs, engine=engine, judge=judge, max_pixels=1 << 20
+                    event,
+                    hand,
+                    blobs=blobs,
+                    engine=engine,
+                    judge=judge,
+                    turns=Turns(),
+                    max_pixels=1 << 20,
                 )
             case ChunkValidated():
                 self._refuse(event.chunk_id)

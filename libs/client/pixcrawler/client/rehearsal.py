@@ -21,6 +21,7 @@ from pixcrawler.common.context import RecordRef
 from pixcrawler.common.errors import GiveUp, Poison, Retry, Signal, Stopped
 from pixcrawler.common.events import ChunkEvent, Event, ImageTotals
 from pixcrawler.common.jobwatch import DatabaseWatch, ensure_wanted
+from pixcrawler.common.turns import Turns
 from pixcrawler.common.work import Route
 
 Verdict = Literal["dead_letter", "ignored", "answered", "taken", "failed", "retried"]
@@ -139,7 +140,12 @@ def _validator(engine: AsyncEngine, blobs: BlobStore) -> Play:
 
     judge = cast("Any", Refusing("judge its images"))
     handler = partial(
-        handle_chunk_downloaded, blobs=blobs, engine=engine, judge=judge, max_pixels=1
+        handle_chunk_downloaded,
+        blobs=blobs,
+        engine=engine,
+        judge=judge,
+        turns=Turns(),
+        max_pixels=1,
     )
     return Play([Route(events.ChunkDownloaded, handler)])
 

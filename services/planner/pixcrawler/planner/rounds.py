@@ -97,7 +97,7 @@ async def look(tools: Tools, job_id: str, results: Collection[ChunkResult] = ())
     """
     known = Counted()
     while True:
-        async with transaction(tools.engine, "look") as connection:
+        async with tools.turns.turn(job_id), transaction(tools.engine, "look") as connection:
             await locks.job_lock(connection, job_id)
             seen = await _decide(connection, tools, job_id, results, known)
         _tell(tools, job_id, seen)

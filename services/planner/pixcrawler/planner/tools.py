@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pixcrawler.common.blobs.port import BlobStore
 from pixcrawler.common.capacity import require_capacity
+from pixcrawler.common.turns import Turns
 from pixcrawler.planner.settings import Settings
 
 TAKEBACKS = 5
@@ -64,6 +65,7 @@ class Tools:
         source: `ce_source` of the planner's events, `/planner/<worker>`.
         published: Called after a commit that left something in the outbox.
         released: Called when a slot may have become free, or a chunk may want one.
+        turns: At jobs: all work on one is done under its lock.
     """
 
     engine: AsyncEngine
@@ -72,3 +74,4 @@ class Tools:
     source: str = "/planner"
     published: Callable[[], None] = _nobody
     released: Callable[[], None] = _nobody
+    turns: Turns = field(default_factory=Turns)

@@ -9,6 +9,7 @@ from pixcrawler.common import logs, service
 from pixcrawler.common.events import ChunkDownloaded
 from pixcrawler.common.periodic import Periodic
 from pixcrawler.common.stage import Route
+from pixcrawler.common.turns import Turns
 from pixcrawler.validator.claims import erase_deleted
 from pixcrawler.validator.handler import handle_chunk_downloaded
 from pixcrawler.validator.judging import Judge
@@ -29,6 +30,7 @@ async def build(settings: Settings, runtime: service.Runtime) -> Sequence[servic
         blobs=runtime.blobs,
         engine=runtime.engine,
         judge=Judge(settings.validate_threads, settings.validate_buffer_mb << 20),
+        turns=Turns(),
         max_pixels=settings.max_pixels,
     )
     return (

@@ -15,6 +15,8 @@ from pixcrawler.common.context import Context, decide
 from pixcrawler.common.documents import Candidates, Verdicts
 from pixcrawler.common.errors import BlobNotFound, GiveUp
 from pixcrawler.common.events import ChunkDownloaded, ChunkValidated, Event
+from pixcrawler.common.ids import parse_chunk_id
+from pixcrawler.common.turns import Turns
 from pixcrawler.validator.claims import claim
 from pixcrawler.validator.decision import Limits
 from pixcrawler.validator.judging import Judge, Judged
@@ -28,6 +30,7 @@ async def handle_chunk_downloaded(
     blobs: BlobStore,
     engine: AsyncEngine,
     judge: Judge,
+    turns: Turns,
     max_pixels: int,
 ) -> Sequence[Event]:
     """Decide what becomes of every candidate of a chunk.
@@ -38,6 +41,7 @@ async def handle_chunk_downloaded(
         blobs: Where everything is.
         engine: Where the job and the claims are.
         judge: Decides files.
+        turns: At claiming for a job, one chunk after the other.
         max_pixels: More is a bomb.
 
     Raises:
@@ -58,6 +62,7 @@ async def handle_chunk_downloaded(
             blobs=blobs,
             engine=engine,
             judge=judge,
+            turns=turns,
             limits=limits,
             near=job.options.near_duplicates,
         )
@@ -77,6 +82,7 @@ async def _decide(
     blobs: BlobStore,
     engine: AsyncEngine,
     judge: Judge,
+    turns: Turns,
     limits: Limits,
     near: int | None,
 ) -> Verdicts:
@@ -90,7 +96,8 @@ async def _decide(
             f"{missing.name} is missing", error="input_missing", retriable=True
         ) from missing
     asking = askers(candidates, judged)
-    rulings = await claim(engine, chunk, asking, near=near)
+    async with turns.turn(parse_chunk_id(chunk).job_id):
+        rulings = await claim(engine, chunk, asking, near=near)
     verdicts = assemble(candidates, judged, asking, rulings)
     if await decide(context, blobs, names.verdicts(chunk), verdicts.dump()):
         return verdicts
