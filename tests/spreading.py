@@ -1,8 +1,8 @@
 """How tests are spread over workers: by rooms, the longest first.
 
-A room is a module, as with ``--dist loadfile``, or the modules of tests/e2e that share a system: its
-sixteen processes take a quarter of a core even while nothing is to be done. So few of them run at
-once (`JOBS` of the Makefile), before everything that needs none, and each ends with its room.
+A room is a module, as with ``--dist loadfile``, or the modules of tests/e2e that share a system:
+its sixteen processes take a quarter of a core even while nothing is to be done. So few of them run
+at once (`JOBS` of the Makefile), before everything that needs none, and each ends with its room.
 """
 
 from pathlib import PurePath
