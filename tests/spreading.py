@@ -10,21 +10,13 @@ from pathlib import PurePath
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-ROOMS = {
-    "tests/e2e/shared/test_command.py": "jobs",
-    "tests/e2e/shared/test_failures.py": "jobs",
-    "tests/e2e/shared/test_kills.py": "jobs",
-    "tests/e2e/shared/test_pauses.py": "jobs",
-    "tests/e2e/shared/test_questions.py": "jobs",
-    "tests/e2e/shared/test_replays.py": "jobs",
-    "tests/e2e/shared/test_rounds.py": "jobs",
-    "tests/e2e/shared/test_steering.py": "jobs",
-    "tests/e2e/shared/test_deaths.py": "deaths",
-    "tests/e2e/shared/test_load.py": "deaths",
-    "tests/e2e/shared/test_sdk.py": "deaths",
-    "tests/e2e/shared/test_traces.py": "deaths",
-}
-"""Those with more than one module in them, the longest first."""
+SHARED = "tests/e2e/shared/"
+"""Modules that share a system: so much that two workers take them, each with one of its own."""
+
+DEATHS = ("test_deaths.py", "test_load.py", "test_sdk.py", "test_traces.py")
+"""Those of them that are a room; all others are the other one, which is longer."""
+
+ROOMS = ("jobs", "deaths")
 
 ORDER = ("chaos", "e2e", "browser", "integration", "model", "unit")
 """By how long one test takes: small ones fill what is left at the end."""
@@ -33,17 +25,18 @@ ORDER = ("chaos", "e2e", "browser", "integration", "model", "unit")
 def room(nodeid: str) -> str:
     """Where a test takes place."""
     module = nodeid.partition("::")[0]
-    return ROOMS.get(module, module)
+    if not module.startswith(SHARED):
+        return module
+    return "deaths" if module.removeprefix(SHARED) in DEATHS else "jobs"
 
 
 def first_things_first(items: list[pytest.Item]) -> None:
     """Sort by `ORDER`, those of a room beside each other, else as they were."""
-    rooms = list(dict.fromkeys(ROOMS.values()))
 
     def rank(item: pytest.Item) -> tuple[int, int]:
         where = room(item.nodeid)
         kind = PurePath(item.nodeid).parts[1]
-        return ORDER.index(kind), rooms.index(where) if where in rooms else len(rooms)
+        return ORDER.index(kind), ROOMS.index(where) if where in ROOMS else len(ROOMS)
 
     items.sort(key=rank)
 

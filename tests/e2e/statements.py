@@ -11,8 +11,9 @@ from tests.e2e.system import System
 _LINE = re.compile(
     r" (pixcrawler_\w+)@\w+ LOG:  (?:execute [^:]*|statement): \s*(.*)$", re.MULTILINE
 )
-Asked = Counter[tuple[str, str]]
-"""By role and first line of the statement, which has no values in it."""
+_VALUES = re.compile(r"\$\d+(::\w+)?(, \$\d+(::\w+)?)*")
+Asking = tuple[str, str]
+"""A role, and the first line of a statement: without values, and the same however many they are."""
 
 
 class Log:
@@ -22,14 +23,14 @@ class Log:
         self._path = path
         self._end = path.stat().st_size
 
-    def read(self) -> Asked:
+    def read(self) -> Counter[Asking]:
         """What has been asked since."""
         with self._path.open("rb") as file:
             file.seek(self._end)
             text = file.read()
         self._end += len(text)
         found = _LINE.finditer(text.decode(errors="replace"))
-        return Counter((match[1], match[2].strip()) for match in found)
+        return Counter((match[1], _VALUES.sub("$n", match[2].strip())) for match in found)
 
 
 @contextmanager

@@ -78,6 +78,10 @@ SETTINGS = {
 lost has to show as a job that does not end, and not to be healed by planning the chunk again."""
 
 
+LONGEST_PAUSE_S: float = UpOptions.model_fields["longest_pause_s"].default
+"""As it comes."""
+
+
 class System:
     """One run of standalone mode, and jobs in it.
 
@@ -396,7 +400,7 @@ def running(
     programs: Callable[[Path], tuple[Program, ...]] = programs,
     store: BlobStore | None = None,
     pooler: bool | None = None,
-    longest_pause_s: float = 4.0,
+    longest_pause_s: float = LONGEST_PAUSE_S,
 ) -> Iterator[System]:
     """A system for as long as the context lasts.
 

@@ -1,6 +1,5 @@
 """Through PgBouncer as it is shipped: a job, the pooler's death, and what PostgreSQL is asked."""
 
-import re
 import signal
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from pixcrawler.miniweb import site
 from pixcrawler.miniweb.plans import Plan
 from pixcrawler.miniweb.site import Site
 from tests.e2e import checks, statements
+from tests.e2e.statements import Asking
 from tests.e2e.system import SERVICES, STAGES, Json, System, mixed, running
 from tests.e2e.waiting import until
 from tests.pooler import Pooler
@@ -30,9 +30,6 @@ IDLE_S = 6.0
 ROUNDS = 2
 """Chunks of each size; the fewest times count that something was asked, because a chunk that falls
 in badly with the clock asks more."""
-VALUES = re.compile(r"\$\d+(::\w+)?(, \$\d+(::\w+)?)*")
-Asking = tuple[str, str]
-"""A role, and the first line of a statement."""
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +115,8 @@ def test_statements_and_connections_are_bounded(pooled: System, photographs: Sit
         for number, counts in rounds.items()
     }
     more = {
-        each: number - fewest[FEW].get(each, 0)
-        for each, number in fewest[MANY].items()
+        each: times - fewest[FEW].get(each, 0)
+        for each, times in fewest[MANY].items()
         if each not in by_the_clock
     }
     assert sum(fewest[FEW].values()) > 0
@@ -139,13 +136,15 @@ def test_statements_and_connections_are_bounded(pooled: System, photographs: Sit
 
 
 def _of_services(log: statements.Log) -> Counter[Asking]:
-    """What was asked since the last reading, by role and wording, however many values it had; but
-    not by the api, which this test asks again and again, nor a transaction's frame."""
-    found: Counter[Asking] = Counter()
-    for (role, statement), number in log.read().items():
-        if role != "pixcrawler_api" and _does(statement):
-            found[role, VALUES.sub("$n", statement)] += number
-    return found
+    """What was asked since the last reading; but not by the api, which this test asks again and
+    again, nor a transaction's frame."""
+    return Counter(
+        {
+            (role, statement): number
+            for (role, statement), number in log.read().items()
+            if role != "pixcrawler_api" and _does(statement)
+        }
+    )
 
 
 def _does(statement: str) -> bool:
