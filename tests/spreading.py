@@ -2,10 +2,12 @@
 
 A room is a module, as with ``--dist loadfile``, or the modules of tests/e2e that share a system:
 its sixteen processes take a quarter of a core even while nothing is to be done. So few of them run
-at once (`JOBS` of the Makefile), before everything that needs none, and each ends with its room.
+at once, before everything that needs none, and each ends with its room. What needs none waits more
+than it works: then all workers take part.
 """
 
 from pathlib import PurePath
+from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -18,8 +20,20 @@ DEATHS = ("test_deaths.py", "test_load.py", "test_sdk.py", "test_traces.py")
 
 ROOMS = ("jobs", "deaths")
 
+LONG = (
+    *ROOMS,
+    "tests/chaos/test_chaos.py",
+    "tests/e2e/test_upgrade.py",
+    "tests/e2e/test_disaster.py",
+)
+"""Rooms that take minutes begin first, so that none of them is alone at the end."""
+
 ORDER = ("chaos", "e2e", "browser", "integration", "model", "unit")
 """By how long one test takes: small ones fill what is left at the end."""
+
+WITH_SYSTEMS = frozenset({"chaos", "e2e"})
+AT_ONCE = 3
+"""Workers that run systems: two cores have enough to do with so many."""
 
 
 def room(nodeid: str) -> str:
@@ -30,19 +44,26 @@ def room(nodeid: str) -> str:
     return "deaths" if module.removeprefix(SHARED) in DEATHS else "jobs"
 
 
+def kind(room: str) -> str:
+    """One of `ORDER`."""
+    return "e2e" if room in ROOMS else PurePath(room).parts[1]
+
+
 def first_things_first(items: list[pytest.Item]) -> None:
-    """Sort by `ORDER`, those of a room beside each other, else as they were."""
+    """`LONG` rooms, then by `ORDER`; those of a room beside each other, else as they were."""
 
     def rank(item: pytest.Item) -> tuple[int, int]:
         where = room(item.nodeid)
-        kind = PurePath(item.nodeid).parts[1]
-        return ORDER.index(kind), ROOMS.index(where) if where in ROOMS else len(ROOMS)
+        return LONG.index(where) if where in LONG else len(LONG), ORDER.index(kind(where))
 
     items.sort(key=rank)
 
 
 class ByRoom(LoadScopeScheduling):  # type: ignore[misc] # it is untyped
-    """Gives a worker one room after the other, in the order of the tests."""
+    """Gives a worker one room after the other, in the order of the tests.
+
+    As long as there are rooms with systems, all but `AT_ONCE` workers wait.
+    """
 
     def __init__(self, config: pytest.Config, log: object) -> None:
         config.option.loadscopereorder = False
@@ -50,3 +71,21 @@ class ByRoom(LoadScopeScheduling):  # type: ignore[misc] # it is untyped
 
     def _split_scope(self, nodeid: str) -> str:
         return room(nodeid)
+
+    def _assign_work_unit(self, node: Any) -> None:
+        if not self.workqueue or (self._next_has_a_system() and node not in self.nodes[:AT_ONCE]):
+            return
+        super()._assign_work_unit(node)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Whoever waited begins, once there is something for it: a worker wants two tests."""
+        if self._next_has_a_system():
+            return
+        for node in self.nodes:
+            if not self.assigned_work[node]:
+                self._reschedule(node)
+                self._reschedule(node)
+
+    def _next_has_a_system(self) -> bool:
+        return bool(self.workqueue) and kind(next(iter(self.workqueue))) in WITH_SYSTEMS

@@ -163,9 +163,11 @@ async def test_no_commit_passes_an_unfinished_record(
     try:
         await group.join()
         for step in range(STEPS):
+            some = (
+                len(group.done()) + RECORDS // 2
+            )  # before the step: it may take until all is done
             await wide.send(*range(step * RECORDS, (step + 1) * RECORDS))
             await _step(group, choose)
-            some = len(group.done()) + RECORDS // 2
             await soon(lambda some=some: watching.done() or len(group.done()) >= some)  # type: ignore[misc]
             if watching.done():
                 break
