@@ -6,19 +6,26 @@ else uses, for tests that run the pipeline with its fixed topic names.
 """
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.scratch import reachable_folder, remove_leftovers
 from tests.spreading import ByRoom, first_things_first
-from tests.stack import Stack, make_stack, new_database, reachable_directory
+from tests.stack import Stack, make_stack, new_database
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first."""
     first_things_first(items)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What a killed run has left is removed, once a run."""
+    if not hasattr(session.config, "workerinput"):
+        remove_leftovers()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -110,8 +117,8 @@ async def module_database(postgres_url: str, schema: str) -> AsyncIterator[str]:
         yield url
 
 
-@pytest_asyncio.fixture
-async def reachable_path() -> AsyncIterator[Path]:
+@pytest.fixture
+def reachable_path() -> Iterator[Path]:
     """A temporary directory that fits as a data directory also where we are root."""
-    async with reachable_directory() as directory:
+    with reachable_folder() as directory:
         yield directory

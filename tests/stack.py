@@ -6,12 +6,9 @@ By default they are child processes, started by the very code that standalone mo
 
 import asyncio
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,6 +19,7 @@ from pixcrawler.standalone.paths import cache_dir
 from pixcrawler.standalone.ports import free_ports
 from pixcrawler.standalone.postgres import Postgres, PostgresSettings
 from tests.azurite.server import Azurite
+from tests.scratch import in_memory, reachable_folder
 
 STACK_VARIABLE = "PIXCRAWLER_TEST_STACK"
 BROKER_SESSION_TIMEOUT_MS = 3000  # a killed broker's partitions move within seconds
@@ -51,27 +49,13 @@ def make_stack() -> Stack:
     return ProcessStack()
 
 
-@asynccontextmanager
-async def reachable_directory() -> AsyncIterator[Path]:
-    """A temporary directory that any account can enter, as PostgreSQL's must be where we are root.
-
-    (pytest's ``tmp_path`` is closed to others.)
-    """
-    directory = Path(tempfile.mkdtemp(prefix="pixcrawler-test-", dir="/tmp"))
-    directory.chmod(0o755)  # noqa: ASYNC240 - one call on a local disk
-    try:
-        yield directory
-    finally:
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-
-
 class ProcessStack:
     """Child processes of the test run; they die with it."""
 
     @asynccontextmanager
     async def cluster(self, brokers: int = 1) -> AsyncIterator[Kafka]:
         """A running cluster whose brokers a test may kill and start again."""
-        async with reachable_directory() as directory:
+        with reachable_folder() as directory:
             settings = KafkaSettings(
                 data_dir=directory / "kafka",
                 cache_dir=cache_dir(os.environ),
@@ -93,7 +77,7 @@ class ProcessStack:
 
     @asynccontextmanager
     async def postgres(self) -> AsyncIterator[str]:
-        async with reachable_directory() as directory:
+        with reachable_folder() as directory:
             postgres = Postgres(PostgresSettings(directory / "postgres", directory / "logs"))
             await postgres.start()
             try:
@@ -103,7 +87,7 @@ class ProcessStack:
 
     @asynccontextmanager
     async def azurite(self) -> AsyncIterator[str]:
-        async with reachable_directory() as directory:
+        with reachable_folder() as directory:
             azurite = Azurite(cache_dir(os.environ), directory)
             await azurite.start()
             try:
@@ -206,7 +190,9 @@ async def new_database(superuser_url: str, template: str = "template0") -> Async
     name = f"test_{uuid.uuid4().hex[:12]}"
     connection = await asyncpg.connect(plain)
     try:
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # Otherwise every page goes through the log, which spares a disk two checkpoints.
+        strategy = "STRATEGY FILE_COPY" if in_memory() else ""
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} {strategy}")
         try:
             yield url_of(superuser_url, name)
         finally:

@@ -19,7 +19,8 @@ from tests.chaos.orders import Webs
 from tests.chaos.proxy import Proxy
 from tests.chaos.stores import AzureTrouble, Disk, LocalTrouble, Trouble, disk_of_its_own
 from tests.e2e.background import Background
-from tests.e2e.system import STAGES, System, reachable_folder, running
+from tests.e2e.system import STAGES, System, running
+from tests.scratch import reachable_folder
 
 CONTAINER = "chaos"
 SETTINGS = {
@@ -94,7 +95,7 @@ def webs(*, small: bool = False) -> Iterator[Webs]:
 def opened(shape: Shape, webs: Webs) -> Iterator[Arena]:
     """A system for as long as the context lasts."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(reachable_folder()))
+        folder = stack.enter_context(reachable_folder())
         trouble = folder / scene.FOLDER
         trouble.mkdir()
         (folder / "points").mkdir()

@@ -12,9 +12,10 @@ from deploy.drawing import drawn
 from deploy.panels import INTERVAL
 from pixcrawler.miniweb import names, plans, site
 from tests import prometheus
-from tests.e2e.system import STAGES, reachable_folder, running
+from tests.e2e.system import STAGES, running
 from tests.e2e.test_operating import addresses
 from tests.e2e.waiting import until
+from tests.scratch import reachable_folder
 
 LASTS_S = 90.0
 

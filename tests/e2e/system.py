@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import urllib.request
 import uuid
 from collections import Counter
@@ -39,6 +38,7 @@ from tests.e2e.records import Raw
 from tests.e2e.waiting import DEADLINE_S, until
 from tests.pooler import Pooler
 from tests.pooler import asked_for as pooled
+from tests.scratch import reachable_folder
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -416,7 +416,7 @@ def running(
         longest_pause_s: Before a part that died is started anew.
     """
     with ExitStack() as stack:
-        folder = folder or Path(stack.enter_context(reachable_folder()))
+        folder = folder or stack.enter_context(reachable_folder())
         points = folder / "points"
         points.mkdir(exist_ok=True)
         environment = {**inherited(), **SETTINGS, **settings}
@@ -441,14 +441,6 @@ def running(
         system = System(started, background, points, environment, store, pooler=between)
         stack.enter_context(system.api)
         yield system
-
-
-@contextmanager
-def reachable_folder() -> Iterator[str]:
-    """A temporary folder that any account may enter, as PostgreSQL's must be where we are root."""
-    with tempfile.TemporaryDirectory(prefix="pixcrawler-test-", dir="/tmp") as folder:
-        Path(folder).chmod(0o755)
-        yield folder
 
 
 def mixed(urls: Iterable[str], seed: int = 1) -> list[str]:

@@ -17,10 +17,10 @@ from tests.e2e.system import (
     System,
     mixed,
     programs,
-    reachable_folder,
     running,
 )
 from tests.e2e.waiting import until
+from tests.scratch import reachable_folder
 
 TOPIC = "chunk.planned"
 
@@ -53,7 +53,7 @@ class Broken:
 def broken(small_web: Site) -> Iterator[Broken]:
     """One replica of every service."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(reachable_folder()))
+        folder = stack.enter_context(reachable_folder())
         file = folder / "refuse"
         script = (sys.executable, "-P", str(Path(refusing.__file__)))
         refuser = Program(service="downloader", argv=(*script, "downloader", TOPIC, str(file)))

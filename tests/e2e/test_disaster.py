@@ -31,10 +31,10 @@ from tests.e2e.system import (
     System,
     inherited,
     mixed,
-    reachable_folder,
     running,
 )
 from tests.e2e.waiting import until
+from tests.scratch import reachable_folder
 
 FEW = 8
 """Candidates in a chunk."""
@@ -55,7 +55,7 @@ FORGETFUL = {"PIXCRAWLER_CHUNK_DEADLINE_S": "4"}
 def folder() -> Iterator[Path]:
     """Of the system that all this happens to."""
     with reachable_folder() as path:
-        yield Path(path)
+        yield path
 
 
 @contextmanager

@@ -32,9 +32,10 @@ from tests.chaos.stores import Disk, disk_of_its_own
 from tests.e2e import faults
 from tests.e2e.collector import Collector, Spanned, collecting
 from tests.e2e.faults import Faults
-from tests.e2e.system import CHUNK_SIZE, SERVICES, STAGES, Json, System, reachable_folder, running
+from tests.e2e.system import CHUNK_SIZE, SERVICES, STAGES, Json, System, running
 from tests.e2e.waiting import until
 from tests.prometheus import Prometheus
+from tests.scratch import reachable_folder
 
 CLIENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SOURCE_PASSWORD = "s0urce-pass.word"
@@ -80,7 +81,7 @@ def watched(web: Site) -> Iterator[Watched]:
     """Everything, after two jobs."""
     prometheus.program("prometheus")
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(reachable_folder()))
+        folder = stack.enter_context(reachable_folder())
         collector = stack.enter_context(collecting())
         azurite = Azurite(cache_dir(os.environ), folder)
         asyncio.run(azurite.start())

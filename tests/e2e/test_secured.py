@@ -30,8 +30,9 @@ from pixcrawler.miniweb.site import Site
 from pixcrawler.standalone.ports import free_ports
 from tests.e2e.system import SETTINGS, inherited
 from tests.e2e.waiting import DEADLINE_S
+from tests.scratch import reachable_folder
 from tests.secured import SecuredKafka, TlsFront, grant, make_tls, secured_kafka, tls_url
-from tests.stack import Stack, reachable_directory, url_of
+from tests.stack import Stack, url_of
 
 START_S = 300.0
 """Until the api answers: with it five others import what they need."""
@@ -54,12 +55,10 @@ class World(NamedTuple):
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def world(stack: Stack) -> AsyncIterator[World]:
     """Everything prepared as a deployment does it, by an owner who is no superuser."""
-    async with (
-        AsyncExitStack() as contexts,
-        reachable_directory() as folder,
-        secured_kafka(folder, USERS) as kafka,
-        stack.postgres() as superuser_url,
-    ):
+    async with AsyncExitStack() as contexts:
+        folder = contexts.enter_context(reachable_folder())
+        kafka = await contexts.enter_async_context(secured_kafka(folder, USERS))
+        superuser_url = await contexts.enter_async_context(stack.postgres())
         tls = make_tls(folder / "database")
         front = TlsFront(urlsplit(superuser_url).netloc.rpartition("@")[2], tls)
         superuser = await asyncpg.connect(superuser_url.replace("+asyncpg", ""))

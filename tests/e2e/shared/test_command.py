@@ -27,8 +27,9 @@ from pixcrawler.miniweb import compare
 from pixcrawler.miniweb.site import Site
 from pixcrawler.standalone import status
 from tests.e2e import checks
-from tests.e2e.system import CHUNK_SIZE, SETTINGS, Json, System, inherited, lines, reachable_folder
+from tests.e2e.system import CHUNK_SIZE, SETTINGS, Json, System, inherited, lines
 from tests.e2e.waiting import until
+from tests.scratch import reachable_folder
 
 COMMAND = Path(sys.executable).with_name("pixcrawler")
 
@@ -81,7 +82,7 @@ def test_one_command_from_keywords_to_a_dataset(small_web: Site, tmp_path: Path)
     folder = tmp_path / "dataset"
     words = ["run", *small_web.keywords, "-n", small_web.supply, "-o", folder]
     with reachable_folder() as data_dir:
-        told = {**inherited(), **SETTINGS, **small_web.env, "PIXCRAWLER_DATA_DIR": data_dir}
+        told = {**inherited(), **SETTINGS, **small_web.env, "PIXCRAWLER_DATA_DIR": str(data_dir)}
         answer = program(told, *words)
         assert answer.code == 0, answer.notes
         created, *progress, finished = answer.documents
@@ -360,7 +361,7 @@ def test_keys_capacity_and_schema(system: System) -> None:
 def test_nothing_runs(words: list[str]) -> None:
     """One line that says what to do, and exit code 1."""
     with reachable_folder() as data_dir:
-        answer = pixcrawler({**inherited(), "PIXCRAWLER_DATA_DIR": data_dir}, *words)
+        answer = pixcrawler({**inherited(), "PIXCRAWLER_DATA_DIR": str(data_dir)}, *words)
     assert answer.code == 1
     assert [each for each in answer.documents if each["running"]] == []
     assert len(answer.notes.splitlines()) == (words != ["status"])

@@ -19,12 +19,13 @@ from pixcrawler.standalone.jars import provide, read_lock
 from pixcrawler.standalone.kafka import Kafka, KafkaSettings, View, ask
 from pixcrawler.standalone.paths import cache_dir
 from tests.chaos import leaders
-from tests.stack import ProcessStack, reachable_directory
+from tests.scratch import reachable_folder
+from tests.stack import ProcessStack
 
 
 @pytest_asyncio.fixture
 async def settings() -> AsyncIterator[KafkaSettings]:
-    async with reachable_directory() as directory:
+    with reachable_folder() as directory:
         yield KafkaSettings(
             data_dir=directory / "kafka",
             cache_dir=cache_dir(os.environ),

@@ -13,14 +13,14 @@ import pytest_asyncio
 from pixcrawler.standalone import StandaloneError
 from pixcrawler.standalone import postgres as module
 from pixcrawler.standalone.postgres import Postgres, PostgresSettings, answers
-from tests.stack import reachable_directory
+from tests.scratch import reachable_folder
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="about running as root")
 
 
 @pytest_asyncio.fixture
 async def settings() -> AsyncIterator[PostgresSettings]:
-    async with reachable_directory() as directory:
+    with reachable_folder() as directory:
         yield PostgresSettings(directory / "postgres", directory / "logs")
 
 

@@ -35,7 +35,7 @@ from pixcrawler.standalone.paths import Paths
 from pixcrawler.standalone.ports import free_ports, is_free
 from pixcrawler.standalone.state import identity, read_supervisor
 from pixcrawler.standalone.supervisor import Supervisor
-from tests.stack import reachable_directory
+from tests.scratch import reachable_folder
 
 DEADLINE_S = 60.0
 
@@ -86,7 +86,7 @@ def supervisor_pid(data_dir: Path) -> int:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def data_dir() -> AsyncIterator[Path]:
     """A data directory that tests take up and down again, as a user does."""
-    async with reachable_directory() as directory:
+    with reachable_folder() as directory:
         yield directory
         await asyncio.to_thread(down, directory)
 
@@ -244,7 +244,7 @@ async def test_another_number_of_brokers_is_refused(data_dir: Path) -> None:
 async def test_three_brokers_keep_three_copies() -> None:
     """With --brokers 3 there are three, and every topic has three replicas; the next start, which
     says nothing of brokers, has as many."""
-    async with reachable_directory() as directory:
+    with reachable_folder() as directory:
         stop = asyncio.Event()
         heard: asyncio.Queue[Event] = asyncio.Queue()
         asked = options(directory, brokers=3, programs=(program("api"),))
