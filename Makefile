@@ -6,7 +6,7 @@ MEMBERS := $(sort $(dir $(wildcard libs/*/pyproject.toml services/*/pyproject.to
 READY := $(VENV)/.ready
 PYTEST := $(VENV)/bin/python -m pytest
 # Tests wait for real parts most of the time.
-JOBS ?= 5
+JOBS ?= 4
 # Bytecode is kept, whatever the environment says: else each of a thousand processes compiles anew
 # what it imports, which is half of its start.
 export PYTHONDONTWRITEBYTECODE :=

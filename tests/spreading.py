@@ -3,7 +3,7 @@
 A room is a module, as with ``--dist loadfile``, or the modules of tests/e2e that share a system:
 its sixteen processes take a quarter of a core even while nothing is to be done. So few of them run
 at once, before everything that needs none, and each ends with its room. What needs none waits more
-than it works: then all workers take part.
+than it works: then all workers take part (`JOBS` of the Makefile).
 """
 
 from pathlib import PurePath
@@ -32,8 +32,9 @@ ORDER = ("chaos", "e2e", "browser", "integration", "model", "unit")
 """By how long one test takes: small ones fill what is left at the end."""
 
 WITH_SYSTEMS = frozenset({"chaos", "e2e"})
-AT_ONCE = 3
-"""Workers that run systems: two cores have enough to do with so many."""
+WITHOUT_SERVERS = frozenset({"model", "unit"})
+AT_ONCE = 2
+"""Workers that run systems. Three keep two cores no busier: their tests take half as long again."""
 
 
 def room(nodeid: str) -> str:
@@ -62,7 +63,8 @@ def first_things_first(items: list[pytest.Item]) -> None:
 class ByRoom(LoadScopeScheduling):  # type: ignore[misc] # it is untyped
     """Gives a worker one room after the other, in the order of the tests.
 
-    As long as there are rooms with systems, all but `AT_ONCE` workers wait.
+    As long as there are rooms with systems, `AT_ONCE` workers take those, one more takes what needs
+    no server, from the end, and the others wait.
     """
 
     def __init__(self, config: pytest.Config, log: object) -> None:
@@ -73,19 +75,24 @@ class ByRoom(LoadScopeScheduling):  # type: ignore[misc] # it is untyped
         return room(nodeid)
 
     def _assign_work_unit(self, node: Any) -> None:
-        if not self.workqueue or (self._next_has_a_system() and node not in self.nodes[:AT_ONCE]):
+        if not self.workqueue:
             return
+        if self._next_has_a_system() and node not in self.nodes[:AT_ONCE]:
+            last = next(reversed(self.workqueue))
+            if kind(last) not in WITHOUT_SERVERS or node not in self.nodes[: AT_ONCE + 1]:
+                return
+            self.workqueue.move_to_end(last, last=False)
         super()._assign_work_unit(node)
         self._wake()
 
     def _wake(self) -> None:
-        """Whoever waited begins, once there is something for it: a worker wants two tests."""
+        """Whoever waits goes on, once there is something for it: a worker wants two tests."""
         if self._next_has_a_system():
             return
         for node in self.nodes:
-            if not self.assigned_work[node]:
-                self._reschedule(node)
-                self._reschedule(node)
+            for _ in range(2):
+                if self._pending_of(self.assigned_work[node]) < 2:
+                    self._reschedule(node)
 
     def _next_has_a_system(self) -> bool:
         return bool(self.workqueue) and kind(next(iter(self.workqueue))) in WITH_SYSTEMS

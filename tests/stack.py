@@ -22,7 +22,8 @@ from tests.azurite.server import Azurite
 from tests.scratch import in_memory, reachable_folder
 
 STACK_VARIABLE = "PIXCRAWLER_TEST_STACK"
-BROKER_SESSION_TIMEOUT_MS = 3000  # a killed broker's partitions move within seconds
+SESSION_TIMEOUT_MS = 9000  # as it comes
+KILLED_SESSION_TIMEOUT_MS = 3000  # a killed broker's partitions move within seconds
 CONTAINER_TIMEOUT_S = 120.0
 
 
@@ -53,7 +54,9 @@ class ProcessStack:
     """Child processes of the test run; they die with it."""
 
     @asynccontextmanager
-    async def cluster(self, brokers: int = 1) -> AsyncIterator[Kafka]:
+    async def cluster(
+        self, brokers: int = 1, *, session_timeout_ms: int = KILLED_SESSION_TIMEOUT_MS
+    ) -> AsyncIterator[Kafka]:
         """A running cluster whose brokers a test may kill and start again."""
         with reachable_folder() as directory:
             settings = KafkaSettings(
@@ -61,7 +64,7 @@ class ProcessStack:
                 cache_dir=cache_dir(os.environ),
                 log_dir=directory / "logs",
                 brokers=brokers,
-                session_timeout_ms=BROKER_SESSION_TIMEOUT_MS,
+                session_timeout_ms=session_timeout_ms,
             )
             kafka = Kafka(settings)
             await kafka.start()
@@ -72,7 +75,8 @@ class ProcessStack:
 
     @asynccontextmanager
     async def kafka(self, brokers: int = 1) -> AsyncIterator[str]:
-        async with self.cluster(brokers) as kafka:
+        # Nobody can kill these: they need not notice soon that one is gone, and are quieter so.
+        async with self.cluster(brokers, session_timeout_ms=SESSION_TIMEOUT_MS) as kafka:
             yield kafka.bootstrap_servers
 
     @asynccontextmanager

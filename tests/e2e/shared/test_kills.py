@@ -25,9 +25,9 @@ def test_killed_in_the_middle_of_a_job(
     victims: tuple[str, ...], system: System, scattered_web: Site, tmp_path: Path
 ) -> None:
     """Every replica of it is killed once the job is on its way: the job ends as if nothing was."""
+    restarts = system.restarts()
     job = system.create_from(mixed(scattered_web.truth, seed=20))
     system.wait_ended(1, job)
-    restarts = system.restarts()
     killed = system.kill(*victims)
     assert len(killed) >= len(victims)
     assert system.ended(job) < len(scattered_web.truth) / CHUNK_SIZE

@@ -149,12 +149,16 @@ async def test_an_unexpected_error_is_a_problem(
 ) -> None:
     """A bug answers 500 without telling what is inside, and the log says what."""
 
-    @world.app.get("/broken")
+    app = create_app(world.app.state.parts)
+
+    @app.get("/broken")
     async def broken() -> None:
         raise ZeroDivisionError("secret")
 
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     with caplog.at_level(logging.ERROR):
-        response = await world.client.get("/broken")
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            response = await client.get("/broken", headers=world.client.headers)
     assert is_problem(response, 500)
     assert "secret" not in response.text
     assert response.headers["x-request-id"]

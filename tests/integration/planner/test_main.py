@@ -154,6 +154,7 @@ async def _live(desk: Desk, tools: Tools) -> str:
     signs = Signs(tools.engine)
     signs.saw(row["chunk_id"], Sign("uploader"))
     await timer.tick(tools, signs)
+    await timer.measure(tools)
     await desk.complete(row["chunk_id"], 5)
     await handler.handle_chunk_uploaded(uploaded(row["chunk_id"], 2), context, tools=tools)
     assert (await desk.facts(job)).status == "completed"

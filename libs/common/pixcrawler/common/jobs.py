@@ -150,7 +150,9 @@ async def stored_list(connection: AsyncConnection, job_id: str) -> StoredList | 
 
 
 async def unwanted(connection: AsyncConnection, job_ids: Collection[str]) -> set[str]:
-    """Which of these jobs are cancelled, deleted or unknown: one query."""
+    """Which of these jobs are cancelled, deleted or unknown: one query, if there are any."""
+    if not job_ids:
+        return set()
     found = await connection.execute(
         select(crawl_jobs.c.job_id).where(
             crawl_jobs.c.job_id.in_(list(job_ids)),

@@ -45,6 +45,7 @@ async def build(settings: Settings, runtime: Runtime) -> list[Runnable]:
         relay,
         admitting,
         Periodic("deadlines", lambda: timer.tick(tools, signs), interval_s=settings.planner_tick_s),
+        Periodic("gauges", lambda: timer.measure(tools), interval_s=timer.MEASURE_S),
         reviewing,
     ]
 

@@ -23,13 +23,15 @@ DEADLINE = "deadline"
 GIVEN_UP = "given_up"
 """The error of a chunk that an operator gave up."""
 
+MEASURE_S = 5.0
+"""Seconds; nobody scrapes more often (Prometheus: 15 to 60 s)."""
+
 
 async def tick(tools: Tools, signs: Signs) -> None:
-    """Every second: signs of life, then deadlines (in this order), operators' wishes, gauges."""
+    """Every second: signs of life, then deadlines (in this order), then operators' wishes."""
     await signs.flush()
     await watch_deadlines(tools)
     await obey(tools)
-    await measure(tools)
 
 
 async def watch_deadlines(tools: Tools) -> None:
@@ -83,7 +85,7 @@ async def _give_up(tools: Tools, chunk_id: str, reason: str) -> None:
 
 
 async def measure(tools: Tools) -> None:
-    """The gauges that autoscaling goes by."""
+    """The gauges that autoscaling goes by, every `MEASURE_S`."""
     async with tools.engine.connect() as connection:
         waiting = await slots.pending_by_priority(connection)
         active = await slots.active(connection)
