@@ -1,8 +1,8 @@
 """Fixtures that every test may use; what they give is started when it is first asked for.
 
-`kafka`, `postgres_url` and `azurite` are shared by the whole session: make topics with names of
-your own, and take a database of your own from `database`. `fresh_kafka` is a broker that nobody
-else uses, for tests that run the pipeline with its fixed topic names.
+`postgres_url` and `azurite` are shared by the whole session: take a database of your own from
+`database`. `fresh_kafka` is a broker that nobody else uses, for tests that run the pipeline with
+its fixed topic names; those of the consumer loop share one, and make topics of their own.
 """
 
 import signal
@@ -45,13 +45,6 @@ def _interruptible() -> None:
 async def stack() -> Stack:
     """Starts parts: a test that must kill what it uses takes its own from here."""
     return make_stack()
-
-
-@pytest_asyncio.fixture(scope="session")
-async def kafka(stack: Stack) -> AsyncIterator[str]:
-    """Bootstrap servers of the session's broker."""
-    async with stack.kafka() as bootstrap_servers:
-        yield bootstrap_servers
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -12,9 +12,9 @@ from playwright.async_api import Browser, async_playwright, expect
 
 from pixcrawler.api.server import WebServer
 from tests.browser.tab import Tab
-from tests.integration.api.conftest import World, api_url, world  # fixtures
+from tests.integration.api.conftest import World, api_url, app_over, world  # fixtures
 
-__all__ = ["api_url", "world"]
+__all__ = ["api_url", "app_over", "world"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 FLAGS = (

@@ -6,6 +6,14 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.common.bench import Bench, new_bench
+from tests.stack import Stack
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def kafka(stack: Stack) -> AsyncIterator[str]:
+    """Bootstrap servers of the package's broker: idle, it would cost as much as all services."""
+    async with stack.kafka() as bootstrap_servers:
+        yield bootstrap_servers
 
 
 @pytest_asyncio.fixture

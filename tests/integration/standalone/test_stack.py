@@ -9,17 +9,17 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from azure.storage.blob.aio import BlobServiceClient
 
 
-async def test_kafka_keeps_a_record(kafka: str) -> None:
+async def test_kafka_keeps_a_record(fresh_kafka: str) -> None:
     """A record written to a new topic is read back."""
     topic = f"test-{uuid.uuid4().hex}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    admin = AIOKafkaAdminClient(bootstrap_servers=fresh_kafka)
     await admin.start()
     await admin.create_topics([NewTopic(topic, 1, 1)])
     await admin.close()
-    async with AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=True) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=fresh_kafka, enable_idempotence=True) as producer:
         await producer.send_and_wait(topic, b"value", key=b"key")
     async with AIOKafkaConsumer(
-        topic, bootstrap_servers=kafka, auto_offset_reset="earliest"
+        topic, bootstrap_servers=fresh_kafka, auto_offset_reset="earliest"
     ) as consumer:
         record = await consumer.getone()
     assert (record.key, record.value) == (b"key", b"value")

@@ -64,6 +64,10 @@ class WebServer:
                 f"PIXCRAWLER_HTTP_PORT: cannot listen on {self._host}:{self.port} "
                 f"({error.strerror}); choose another port"
             ) from error
+        # Connections inherit it. asyncio sets it where a socket's protocol is said to be TCP, which
+        # one of `create_server` is not; without it an answer's body, which is written after its
+        # head, waits 40 ms until the client has acknowledged that.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = self._socket.getsockname()[1]
 
     async def run(self) -> None:
