@@ -32,7 +32,6 @@ ORDER = ("chaos", "e2e", "browser", "integration", "model", "unit")
 """By how long one test takes: small ones fill what is left at the end."""
 
 WITH_SYSTEMS = frozenset({"chaos", "e2e"})
-WITHOUT_SERVERS = frozenset({"model", "unit"})
 AT_ONCE = 2
 """Workers that run systems. Three keep two cores no busier: their tests take half as long again."""
 
@@ -64,7 +63,7 @@ class ByRoom(LoadScopeScheduling):  # type: ignore[misc] # it is untyped
     """Gives a worker one room after the other, in the order of the tests.
 
     As long as there are rooms with systems, `AT_ONCE` workers take those, one more takes what needs
-    no server, from the end, and the others wait.
+    none, from the end, and the others wait.
     """
 
     def __init__(self, config: pytest.Config, log: object) -> None:
@@ -79,7 +78,7 @@ class ByRoom(LoadScopeScheduling):  # type: ignore[misc] # it is untyped
             return
         if self._next_has_a_system() and node not in self.nodes[:AT_ONCE]:
             last = next(reversed(self.workqueue))
-            if kind(last) not in WITHOUT_SERVERS or node not in self.nodes[: AT_ONCE + 1]:
+            if kind(last) in WITH_SYSTEMS or node not in self.nodes[: AT_ONCE + 1]:
                 return
             self.workqueue.move_to_end(last, last=False)
         super()._assign_work_unit(node)

@@ -20,7 +20,7 @@ SPENT_S = 2
 SETTINGS = {
     "PIXCRAWLER_SOURCE_WAIT_S": "1.5",
     "PIXCRAWLER_BREAKER_FAILURES": "2",
-    "PIXCRAWLER_BREAKER_RECOVERY_S": "1",
+    "PIXCRAWLER_BREAKER_RECOVERY_S": "0.5",
     "PIXCRAWLER_CHUNK_MAX_RETRIES": "1",
 }
 SOURCES = ("openverse", "commons")
@@ -144,6 +144,6 @@ def test_a_job_without_any_source_says_so_and_is_taken_up_again(
     for source in SOURCES:
         web.set_mood(source, "well")
     own_system.api.post(f"/v1/jobs/{job}/retry")
-    assert own_system.finish(job)["status"] == "completed"
+    assert own_system.finish(job)["status"] == "completed", own_system.chunks(job)
     checks.all_well(own_system, job, true_of(web, keyword), tmp_path, requested=60)
     assert set(kept_by_source(own_system, job)) == set(SOURCES)
