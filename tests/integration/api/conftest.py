@@ -171,7 +171,8 @@ def app_over() -> Callable[[Parts], FastAPI]:
     made: list[FastAPI] = []
 
     def over(parts: Parts) -> FastAPI:
-        made[:] = made or [create_app(parts)]
+        if not made:
+            made.append(create_app(parts))
         made[0].state.parts = parts
         return made[0]
 

@@ -11,7 +11,7 @@ from tests.stack import Stack
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def kafka(stack: Stack) -> AsyncIterator[str]:
-    """Bootstrap servers of the package's broker: idle, it would cost as much as all services."""
+    """Bootstrap servers of the package's broker, which ends with it: an idle one is not free."""
     async with stack.kafka() as bootstrap_servers:
         yield bootstrap_servers
 
