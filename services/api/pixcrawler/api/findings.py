@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -95,6 +95,8 @@ class UrlFinding(View):
 
 class UrlFindings(Page[UrlFinding]):
     """What chunks made of a URL, the latest job's first, and how far was looked."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     searched_chunks: int
     """Chunks that were looked through for this page."""

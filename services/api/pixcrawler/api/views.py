@@ -29,14 +29,21 @@ class View(Value):
 
 
 class Page(View, Generic[T]):
-    """A stretch of a list."""
+    """A stretch of a list.
 
-    model_config = ConfigDict(json_schema_extra={"description": "A stretch of a list."})
+    Here words below a field would be looked for anew for each `T`, in vain and in all modules
+    that there are: a fifth of the api's start.
+    """
 
-    items: tuple[T, ...]
-    """In the list's order."""
-    next_cursor: str | None = None
-    """Pass it as `cursor` for what follows; null at the end of the list."""
+    model_config = ConfigDict(
+        use_attribute_docstrings=False, json_schema_extra={"description": "A stretch of a list."}
+    )
+
+    items: tuple[T, ...] = Field(description="In the list's order.")
+    next_cursor: str | None = Field(
+        default=None,
+        description="Pass it as `cursor` for what follows; null at the end of the list.",
+    )
 
 
 class JobView(View):
