@@ -120,6 +120,19 @@ async def test_one_relay_is_active_at_a_time(bench: Bench, engine: AsyncEngine) 
     assert await relay.relay_once() == 1
 
 
+async def test_what_an_active_relay_leaves_does_not_wait(bench: Bench, engine: AsyncEngine) -> None:
+    """It had read its rows before the last was committed: whoever was hinted at that one stays."""
+    relay = Relay(engine, bench.publisher, interval_s=3600)
+    async with engine.begin() as other:
+        assert await locks.try_relay_lock(other)
+        await add(engine, [fact(bench, 1)])
+        task = asyncio.create_task(relay.run())
+        await asyncio.sleep(0.5)  # it has looked, and found the other one
+        assert await unsent(engine) == 1
+    await bench.records(bench.topic, 1)
+    await stop([relay], [task])
+
+
 async def test_three_relays_publish_each_row_once(bench: Bench, engine: AsyncEngine) -> None:
     """Without crashes there are no duplicates, however many relays run."""
     relays = [Relay(engine, bench.publisher, interval_s=0.01) for _ in range(3)]

@@ -30,9 +30,13 @@ PUBLISH_S = 5.0
 is 10 s, and while the relay waits for Kafka its transaction is idle."""
 KEEP = timedelta(hours=1)
 """How long a sent row stays, for people who look."""
+_BESIDE_S = 0.1
+"""How soon a relay looks again after another that is active: that one may have read its rows before
+the last of them was committed, and then leaves it to the next."""
 _PRUNE_EVERY_S = 600.0
 _COUNT_EVERY_S = 5.0
 _PRUNE_AT_MOST = 10_000
+_ANYTHING = select(exists().where(~outbox.c.sent))
 
 
 async def add(connection: AsyncConnection, event: Event, *, source: str, traceparent: str) -> None:
@@ -62,7 +66,7 @@ class Relay:
     Args:
         engine: Where the outbox is.
         publisher: Started by whoever made it.
-        interval_s: How often it looks without being told to.
+        interval_s: How often it looks without being told to: for what somebody left who died.
         clock: Monotonic seconds.
     """
 
@@ -71,7 +75,7 @@ class Relay:
         engine: AsyncEngine,
         publisher: Publisher,
         *,
-        interval_s: float = 0.5,
+        interval_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -79,6 +83,7 @@ class Relay:
         self._clock = clock
         self._passes = Periodic("relay", self.relay_all, interval_s=interval_s, clock=clock)
         self._stopping = False
+        self._beside = False
         self._pruned_at = clock()
         self._counted_at = -_COUNT_EVERY_S
 
@@ -100,9 +105,14 @@ class Relay:
         await self._passes.stop()
 
     async def relay_all(self) -> None:
-        """Publish batch after batch until nothing is left."""
+        """Publish batch after batch until nothing is left, by this relay or another."""
         await self.measure()  # first: when nothing can be published it has to show
-        while await self.relay_once() == BATCH and not self._stopping:
+        while not self._stopping:
+            relayed = await self.relay_once()
+            if self._beside:
+                await asyncio.sleep(_BESIDE_S)
+            elif relayed < BATCH:
+                break
             beat()
             await self.measure()
         await self._prune_now_and_then()
@@ -116,11 +126,13 @@ class Relay:
         Raises:
             Retry: Kafka did not acknowledge in time; nothing is marked.
         """
+        self._beside = False
         if not await self._anything():
             return 0
         await self._publisher.check()  # before the transaction, so that an outage opens none
         async with self._engine.begin() as connection:
             if not await locks.try_relay_lock(connection):
+                self._beside = True
                 return 0
             unsent = select(outbox).where(~outbox.c.sent).order_by(outbox.c.id).limit(BATCH)
             rows = (await connection.execute(unsent)).mappings().all()
@@ -146,7 +158,7 @@ class Relay:
 
     async def _anything(self) -> bool:
         async with self._engine.connect() as connection:
-            return bool(await connection.scalar(select(exists().where(~outbox.c.sent))))
+            return bool(await connection.scalar(_ANYTHING))
 
     async def _publish(self, rows: Sequence[RowMapping]) -> None:
         try:
