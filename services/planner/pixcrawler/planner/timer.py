@@ -70,10 +70,9 @@ async def obey(tools: Tools) -> None:
     """
     async with transaction(tools.engine, "reprioritize") as connection:
         moved = await slots.reprioritize(connection)
+        asked = await slots.given_up(connection)
     if moved:
         log.info("chunks have another priority", action="reprioritize", chunks=moved)
-    async with tools.engine.connect() as connection:
-        asked = await slots.given_up(connection)
     for chunk_id, reason in asked.items():
         await _attempt("give-up", chunk_id, _give_up, tools, chunk_id, reason)
 
