@@ -85,7 +85,11 @@ prometheus: ## a Prometheus for the tests of rules and of the dashboard, unless 
 pgbouncer: ## a PgBouncer for the tests through it, unless there is one
 	$(call debian,/usr/sbin/pgbouncer pgbouncer,pgbouncer,PgBouncer,what stands behind it)
 
-test: lint browser prometheus pgbouncer ## everything: lint, unit, integration, e2e, browser
+# Collecting compiles whatever tests import and rewrites their assertions: once, on the core that
+# lint leaves free, and not once in every worker.
+test: $(READY) browser prometheus pgbouncer ## everything: lint, unit, integration, e2e, browser
+	@$(PYTEST) -q --collect-only tests >/dev/null 2>&1 & \
+	$(MAKE) --no-print-directory lint || { kill $$!; exit 1; }; wait
 	@$(PYTEST) -q -n $(JOBS) tests || { \
 	  echo "what failed beside others runs once more, alone: on noisy cores a deadline may pass"; \
 	  $(PYTEST) -q --last-failed --last-failed-no-failures none tests; }
