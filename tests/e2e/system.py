@@ -54,6 +54,10 @@ first dataset: they start often, and a second of a core or two go into it otherw
 CHUNK_SIZE = 20
 """So that small jobs have many chunks."""
 
+PARTITIONS = 4
+"""More than any stage has replicas here. Every consumer asks for each of its partitions twice a
+second: with the usual twelve a sixth more is worked while nothing is to be done."""
+
 SESSION_TIMEOUT_S = 6.0
 """The least that a broker allows by default (group.min.session.timeout.ms)."""
 
@@ -122,12 +126,14 @@ class System:
         """The environment of one more replica of a service, as the supervisor would tell it."""
         paths = Paths(self.data_dir)
         [program] = [each for each in programs(self.points) if each.service == service]
+        kept = read_kept(paths)
         told = Told(
             inherited=self.environment,
             paths=paths,
             kafka_bootstrap_servers=self.servers,
             database_url=self._database_url,
-            passwords=read_kept(paths).passwords,
+            passwords=kept.passwords,
+            partitions=kept.partitions,
         ).environment(name, program, port)
         if self.pooler is not None:
             address = told[through_port.VARIABLE]
@@ -432,6 +438,7 @@ def running(
             port=0,
             scale=dict(scale),
             brokers=brokers,
+            partitions=PARTITIONS,
             programs=run,
             forks=FORKS,
             longest_pause_s=longest_pause_s,

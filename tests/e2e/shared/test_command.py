@@ -27,7 +27,7 @@ from pixcrawler.miniweb import compare
 from pixcrawler.miniweb.site import Site
 from pixcrawler.standalone import status
 from tests.e2e import checks
-from tests.e2e.system import CHUNK_SIZE, SETTINGS, Json, System, inherited, lines
+from tests.e2e.system import CHUNK_SIZE, PARTITIONS, SETTINGS, Json, System, inherited, lines
 from tests.e2e.waiting import until
 from tests.scratch import reachable_folder
 
@@ -306,7 +306,10 @@ def test_topics(system: System, small_web: Site) -> None:
     assert {each["name"] for each in listed} == {topic.name for topic in topics.registry()}
     assert all(each["partitions"] for each in listed)
     described = pixcrawler(told, "topics", "describe", "chunk.planned").document
-    assert (described["partitions"], described["readers"]) == (12, ["downloader", "tracker"])
+    assert (described["partitions"], described["readers"]) == (
+        PARTITIONS,
+        ["downloader", "tracker"],
+    )
     assert pixcrawler(told, "topics", "describe", "nothing").code == 1
     behind = pixcrawler(told, "topics", "lag").document["items"]
     assert {each["group"] for each in behind} >= set(topics.STAGES)

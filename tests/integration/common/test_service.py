@@ -99,7 +99,7 @@ def real(fresh_kafka: str, module_database: str) -> dict[str, str]:
 
 async def test_work_metrics_and_a_clean_stop(real: dict[str, str], fresh_kafka: str) -> None:
     """It turns ready, works, shows its metrics, and SIGTERM ends it with everything committed."""
-    await admin.apply_topics(fresh_kafka)
+    await admin.apply_topics(fresh_kafka, partitions=2)
     async with program(**real) as running:
         await soon_there(running.ready)
         chunk = await ask(fresh_kafka)
@@ -119,7 +119,7 @@ async def test_what_does_not_end_does_not_hold_the_process(
 ) -> None:
     """A thread that goes on for minutes: SIGTERM ends the process within drain and margin, with 0,
     and nothing of it is committed."""
-    await admin.apply_topics(fresh_kafka)
+    await admin.apply_topics(fresh_kafka, partitions=2)
     chunk = await ask(fresh_kafka)
     told = {"PIXCRAWLER_DRAIN_S": "1", "PIXCRAWLER_STUBBORN_S": "300"}
     async with program(**real, **told) as running:
@@ -144,7 +144,7 @@ async def _in_hand(running: Program) -> bool:
 
 async def test_a_paused_process_stops_itself(real: dict[str, str], fresh_kafka: str) -> None:
     """SIGSTOP past the session timeout: on SIGCONT it exits before it writes anything."""
-    await admin.apply_topics(fresh_kafka)
+    await admin.apply_topics(fresh_kafka, partitions=2)
     async with program(**real) as running:
         await soon_there(running.ready)
         running.process.send_signal(signal.SIGSTOP)
@@ -162,7 +162,7 @@ async def test_a_paused_process_stops_itself(real: dict[str, str], fresh_kafka: 
 
 async def test_a_fatal_error_is_one_line_and_exit_1(real: dict[str, str], fresh_kafka: str) -> None:
     """The supervisor starts another; the record is still there for it."""
-    await admin.apply_topics(fresh_kafka)
+    await admin.apply_topics(fresh_kafka, partitions=2)
     async with program(**real, PIXCRAWLER_UNLUCKY="true") as running:
         chunk = await ask(fresh_kafka)
         assert await running.exit_code() == 1
@@ -191,7 +191,7 @@ async def test_waiting_is_no_sign_of_death(real: dict[str, str], fresh_kafka: st
     async with program(PIXCRAWLER_STUCK="true") as waiting:
         await soon_there(waiting.alive)
         assert "start" in json.loads((await waiting.get("/readyz"))[1])["problems"]
-    await admin.apply_topics(fresh_kafka)
+    await admin.apply_topics(fresh_kafka, partitions=2)
     async with program(**real, PIXCRAWLER_STUCK="true") as running:
         await soon_there(running.ready)
         status, body = await running.get("/healthz")
@@ -203,7 +203,7 @@ async def test_a_collector_that_is_away_holds_up_nobody(
 ) -> None:
     """Spans that nobody takes are dropped: work goes on, the end is as quick as ever, and the log
     tells of it in lines like all others."""
-    await admin.apply_topics(fresh_kafka)
+    await admin.apply_topics(fresh_kafka, partitions=2)
     nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "PIXCRAWLER_DRAIN_S": "1"}
     async with program(**real, **nowhere) as running:
         await soon_there(running.ready)
@@ -218,7 +218,7 @@ async def test_a_collector_that_is_away_holds_up_nobody(
 
 async def test_it_waits_for_the_schema(fresh_kafka: str, empty_database: str) -> None:
     """A database without tables is not there yet: a record is not blamed for what is missing."""
-    await admin.apply_topics(fresh_kafka)
+    await admin.apply_topics(fresh_kafka, partitions=2)
     settings = {
         "PIXCRAWLER_KAFKA_BOOTSTRAP_SERVERS": fresh_kafka,
         "PIXCRAWLER_DATABASE_URL": empty_database,

@@ -38,6 +38,8 @@ from pixcrawler.standalone.supervisor import Supervisor
 from tests.scratch import reachable_folder
 
 DEADLINE_S = 60.0
+PARTITIONS = 2
+"""Few: they are made and opened at each start."""
 
 
 def program(service: str, *arguments: str) -> Program:
@@ -50,6 +52,7 @@ def options(data_dir: Path, **changes: object) -> UpOptions:
         "data_dir": data_dir,
         "port": 0,
         "programs": (program("api"), program("downloader")),
+        "partitions": PARTITIONS,
     }
     return UpOptions.model_validate(defaults | changes)
 
@@ -136,13 +139,16 @@ def test_services_get_their_addresses(running: Status, data_dir: Path) -> None:
     assert environment["PIXCRAWLER_DATA_DIR"] == str(data_dir)
     assert environment["PIXCRAWLER_BLOB_URL"] == f"file://{data_dir}/blobs"
     assert "//pixcrawler_downloader:" in environment["PIXCRAWLER_DATABASE_URL"]
+    assert environment["PIXCRAWLER_TRACKER_PARTITIONS"] == str(PARTITIONS)
 
 
 async def test_topics_and_schema_are_there(running: Status) -> None:
     """The registry's topics exist, and the key is one that the api accepts."""
     assert running.kafka_bootstrap_servers is not None
     assert running.database_url is not None
-    assert await drift(running.kafka_bootstrap_servers) == ()
+    assert await drift(running.kafka_bootstrap_servers, PARTITIONS) == ()
+    topics = await describe_topics(running.kafka_bootstrap_servers)
+    assert {topic.partitions for topic in topics} == {1, PARTITIONS}
     engine = connect(running.database_url)
     async with engine.begin() as connection:
         key = await keys.verify(connection, running.api_key or "")
@@ -174,7 +180,10 @@ def test_what_is_killed_comes_back(running: Status, data_dir: Path, name: str) -
 def test_children_die_with_the_supervisor_and_data_survives(
     running: Status, data_dir: Path
 ) -> None:
-    """After SIGKILL of the supervisor nothing runs; the next up finds key, ports and data again."""
+    """After SIGKILL of the supervisor nothing runs; the next up finds key, ports and data again.
+
+    And its topics: that they are to have more partitions is too late.
+    """
     children = [pid for pid in pids(running).values() if pid is not None]
     processes = [psutil.Process(pid) for pid in children]
     everything = {child for process in processes for child in process.children(recursive=True)}
@@ -185,9 +194,11 @@ def test_children_die_with_the_supervisor_and_data_survives(
     assert not found.running
     assert set(pids(found).values()) == {None}
 
-    again = up_detached(options(data_dir, scale={"downloader": 2}))
+    again = up_detached(options(data_dir, scale={"downloader": 2}, partitions=PARTITIONS + 1))
     assert again.kafka_bootstrap_servers == running.kafka_bootstrap_servers
     assert (again.database_url, again.api_key) == (running.database_url, running.api_key)
+    topics = asyncio.run(describe_topics(again.kafka_bootstrap_servers or ""))
+    assert {topic.partitions for topic in topics} == {1, PARTITIONS}
 
 
 def test_down_ends_every_process(running: Status, data_dir: Path) -> None:

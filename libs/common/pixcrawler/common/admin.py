@@ -93,7 +93,7 @@ def configs_of(topic: Topic) -> dict[str, str]:
 
 async def apply_topics(
     bootstrap_servers: Servers,
-    partitions: int = 12,
+    partitions: int = topics.PARTITIONS,
     replication: int = 1,
     *,
     alter: bool = False,
@@ -132,7 +132,7 @@ async def apply_topics(
     return Applied(created, altered, same)
 
 
-async def drift(bootstrap_servers: Servers, partitions: int = 12) -> tuple[str, ...]:
+async def drift(bootstrap_servers: Servers, partitions: int = topics.PARTITIONS) -> tuple[str, ...]:
     """Differences between the registry and the cluster, one line each; changes nothing."""
     registry = topics.registry(partitions)
     async with open_admin(bootstrap_servers) as admin:

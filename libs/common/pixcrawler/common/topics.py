@@ -67,12 +67,17 @@ def dead_letters(stage: str) -> str:
     return f"{stage}.dlq"
 
 
-def registry(partitions: int = 12) -> tuple[Topic, ...]:
+PARTITIONS = 12
+"""Of topics keyed by chunk or job, where nothing else is said: it divides evenly among 1, 2, 3, 4,
+6 and 12 replicas."""
+
+
+def registry(partitions: int = PARTITIONS) -> tuple[Topic, ...]:
     """Every topic of the pipeline.
 
     Args:
         partitions: For topics keyed by chunk or job; at least the highest number of replicas of
-            any stage. 12 divides evenly among 1, 2, 3, 4, 6 and 12 replicas.
+            any stage.
     """
 
     def topic(  # noqa: PLR0917 - a row of the table below

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pixcrawler.common.folders import default_data_dir
 from pixcrawler.common.limits import GRACE_S
+from pixcrawler.common.topics import PARTITIONS
 
 from .errors import StandaloneError
 
@@ -56,6 +57,9 @@ class UpOptions(BaseModel):
     brokers: int | None = Field(default=None, ge=1, le=9)
     """Odd. Fixed by the first start in a data directory: None is as many as it was made with, one
     where it is new."""
+    partitions: int = Field(default=PARTITIONS, ge=1)
+    """Of each topic that is keyed by job or chunk; at least as many as any service has replicas.
+    Fixed by the first start in a data directory: the tracker's table is divided in the same way."""
     cache_dir: Path | None = None
     """Kafka's jars; None: ``PIXCRAWLER_CACHE_DIR`` or the user's cache directory."""
     start_timeout_s: float = Field(default=120.0, gt=0)

@@ -50,7 +50,10 @@ async def apply(database_url: str, kafka: Kafka, kept: Kept) -> Kept:
         await ensure_roles(database_url, passwords)
         # The cluster is ours alone, so what differs from the registry is from an older version.
         await apply_topics(
-            kafka.bootstrap_servers, replication=kafka.settings.replication, alter=True
+            kafka.bootstrap_servers,
+            kept.partitions,
+            kafka.settings.replication,
+            alter=True,
         )
         api_key = await _api_key(database_url, kept.api_key)
     except (KafkaError, PixCrawlerError, SQLAlchemyError) as error:

@@ -33,6 +33,8 @@ class Kept(BaseModel):
     service_ports: dict[str, int] = Field(default_factory=dict)
     passwords: dict[str, str] = Field(default_factory=dict)
     """Database passwords of the services, by service."""
+    partitions: int = 0
+    """Of each topic that is keyed by job or chunk; 0 before the first start."""
 
 
 class ProcessState(BaseModel):

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from importlib import import_module
 
 from pixcrawler.common.limits import STOP_MARGIN_S
+from pixcrawler.common.topics import PARTITIONS
 
 from . import forks
 from .errors import StandaloneError
@@ -75,7 +76,7 @@ class Supervisor:
         with ExitStack() as stack:
             stack.enter_context(supervisor_lock(self.paths))
             await self._end_leftovers()
-            kept = self._choose_ports(read_kept(self.paths))
+            kept = self._choose_ports(self._choose_partitions(read_kept(self.paths)))
             kafka, postgres = self._kafka(kept), self._postgres(kept)
             try:
                 starting = asyncio.create_task(self._start(kept, kafka, postgres))
@@ -220,6 +221,15 @@ class Supervisor:
         write_kept(self.paths, kept)
         return kept
 
+    def _choose_partitions(self, kept: Kept) -> Kept:
+        """As topics were made; as asked for where there is none yet."""
+        if kept.partitions:
+            return kept
+        # Before it was kept, it was as it comes.
+        made = brokers_in(self.paths.kafka) > 0
+        partitions = PARTITIONS if made else self.options.partitions
+        return kept.model_copy(update={"partitions": partitions})
+
     def _brokers(self) -> int:
         """As many as asked for, else as there are, else one."""
         return self.options.brokers or brokers_in(self.paths.kafka) or 1
@@ -255,6 +265,7 @@ class Supervisor:
             kafka_bootstrap_servers=kafka.bootstrap_servers,
             database_url=database_url,
             passwords=kept.passwords,
+            partitions=kept.partitions,
         )
         return [
             Replica(

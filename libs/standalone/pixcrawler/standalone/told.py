@@ -18,6 +18,7 @@ class Told:
         kafka_bootstrap_servers: Its brokers, `host:port`, comma-separated.
         database_url: Its database, as the superuser.
         passwords: Of the services' own roles.
+        partitions: Of the topics that the tracker's table is divided like.
     """
 
     inherited: Mapping[str, str]
@@ -25,6 +26,7 @@ class Told:
     kafka_bootstrap_servers: str
     database_url: str
     passwords: Mapping[str, str]
+    partitions: int
 
     def environment(self, name: str, program: Program, port: int) -> dict[str, str]:
         """The whole environment of one replica, which listens on a port of its own."""
@@ -41,6 +43,7 @@ class Told:
             "PIXCRAWLER_DATA_DIR": os.fspath(self.paths.data_dir),
             "PIXCRAWLER_HTTP_PORT": str(port),
             "PIXCRAWLER_WORKER": name,
+            "PIXCRAWLER_TRACKER_PARTITIONS": str(self.partitions),
             "PYTHONUNBUFFERED": "1",
         }
         if not environment.get("AZURE_STORAGE_CONNECTION_STRING"):
