@@ -41,6 +41,21 @@ async def test_a_child_starts_and_stops_more_than_once(tmp_path: Path) -> None:
         assert (child.pid, child.returncode) == (None, -signal.SIGTERM)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells: it is looked for")
+async def test_the_kernel_tells_of_an_end(tmp_path: Path) -> None:
+    """Whoever waits is told at once, and does not look again and again."""
+    child = Child("sleeper", tmp_path / "log")
+    child.spawn(SLEEP)
+    await until_logged(child, "here")
+    assert not await child.wait(timeout_s=0.01, poll_s=3600)
+    waiting = [asyncio.create_task(child.wait(poll_s=3600)) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    child.send_signal(signal.SIGKILL)
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*waiting) == [True, True]
+    assert child.returncode == -signal.SIGKILL
+
+
 async def test_who_ignores_the_request_is_killed(tmp_path: Path) -> None:
     """After the grace there is no choice."""
     child = Child("stubborn", tmp_path / "log")

@@ -8,8 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,30 @@ class User:
     name: str
     uid: int
     gid: int
+
+
+@contextmanager
+def _end_of(pid: int | None) -> Iterator[asyncio.Event | None]:
+    """Set when the process has ended; None where there is none, or nobody tells (not Linux)."""
+    descriptor = None
+    if sys.platform == "linux" and pid is not None:
+        with suppress(OSError):
+            descriptor = os.pidfd_open(pid)
+    if descriptor is None:
+        yield None
+        return
+    loop, end = asyncio.get_running_loop(), asyncio.Event()
+
+    def told() -> None:
+        loop.remove_reader(descriptor)  # it would be told again and again
+        end.set()
+
+    loop.add_reader(descriptor, told)
+    try:
+        yield end
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 class Child:
@@ -128,12 +152,24 @@ class Child:
             self._process.send_signal(number)
 
     async def wait(self, timeout_s: float = math.inf, poll_s: float = _POLL_S) -> bool:
-        """Wait for the end of the process; False if it still runs after ``timeout_s`` seconds."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while self.running:
-            if asyncio.get_running_loop().time() >= deadline:
-                return False
-            await asyncio.sleep(poll_s)
+        """Wait for the end of the process; False if it still runs after ``timeout_s`` seconds.
+
+        It is looked for every ``poll_s`` seconds where the kernel does not tell of it, and where
+        it has told and the exit code is not known yet (a forked program's comes by a pipe).
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        with _end_of(self.pid) as end:
+            while self.running:
+                left_s = deadline - loop.time()
+                if left_s <= 0:
+                    return False
+                if end is None or end.is_set():
+                    await asyncio.sleep(poll_s)
+                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None if left_s == math.inf else left_s):
+                        await end.wait()
         return True
 
     async def stop(self, *, grace_s: float = 30.0, number: signal.Signals = signal.SIGTERM) -> None:
