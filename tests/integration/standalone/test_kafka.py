@@ -153,6 +153,35 @@ def test_several_may_fill_the_cache_at_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [found[0].name]
 
 
+def test_a_storage_is_as_kafka_s_tool_makes_it(settings: KafkaSettings, tmp_path: Path) -> None:
+    """The tool runs for the first one; the others have its features, and are somebody's own."""
+    jars = provide(read_lock(), settings.cache_dir)
+    for path in (jars, jars.with_name(f"{jars.name}.aot")):
+        (tmp_path / path.name).symlink_to(path)
+
+    def made(number: int) -> tuple[bytes, dict[str, str]]:
+        kafka = Kafka(replace(settings, cache_dir=tmp_path, data_dir=tmp_path / str(number)))
+        kafka.prepare()
+        data = kafka.brokers[0].directory / "data"
+        assert {path.name for path in data.iterdir()} == {"bootstrap.checkpoint", "meta.properties"}
+        lines = (data / "meta.properties").read_text().splitlines()
+        whose = dict(line.split("=") for line in lines if not line.startswith("#"))
+        assert whose.pop("cluster.id") == kafka.cluster_id
+        assert len(whose["directory.id"]) == len(kafka.cluster_id)
+        return (data / "bootstrap.checkpoint").read_bytes(), whose
+
+    features, whose = made(0)
+    [kept] = tmp_path.glob("*.features")
+    again, other = made(1)
+    assert again == features
+    assert other.pop("directory.id") != whose.pop("directory.id")
+    assert other == whose
+    os.truncate(kept, 100)
+    assert len(made(2)[0]) == len(features)
+    assert len(list(tmp_path.glob("*.features"))) == 2
+    assert made(3)[0] == made(2)[0]
+
+
 async def test_classes_are_loaded_beforehand(settings: KafkaSettings, tmp_path: Path) -> None:
     """Brokers share the file of their classes; one that is damaged only takes longer to start."""
     jars = provide(read_lock(), settings.cache_dir)

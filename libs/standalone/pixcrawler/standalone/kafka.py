@@ -7,6 +7,7 @@ Every broker is its own controller too (combined roles). The Java runtime comes 
 import asyncio
 import base64
 import fcntl
+import hashlib
 import os
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from .process import Child
 _POLL_S = 0.1
 _GRACE_S = 20.0
 _FORMAT_TIMEOUT_S = 120.0
+_WHOSE = "meta.properties"
+_FEATURES = "bootstrap.checkpoint"
 _CLASSES_GRACE_S = 180.0
 """What a slow machine may take to write the classes down (a quiet one: 4 s)."""
 _SILENT_ABOUT_CLASSES = ("-Xlog:disable", "-Xlog:all=warning:stderr", "-Xlog:aot*=off:stderr")
@@ -108,11 +111,11 @@ class Broker:
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "log4j2.properties").write_text(_LOG4J, "utf-8")
         data = self.directory / "data"
-        if not (data / "meta.properties").exists():
+        if not (data / _WHOSE).exists():
             # Formatted beside and renamed, so half a format never looks like a whole one.
             fresh = self.directory / f"data-{uuid.uuid4().hex}"
             self._write_properties(fresh)
-            self._format()
+            self._format(fresh)
             fresh.rename(data)
         self._write_properties(data)
 
@@ -174,7 +177,31 @@ class Broker:
         text = "".join(f"{name}={value}\n" for name, value in properties.items())
         (self.directory / "server.properties").write_text(text, "utf-8")
 
-    def _format(self) -> None:
+    def _format(self, data: Path) -> None:
+        """Make an empty storage of this cluster.
+
+        Kafka's tool writes two files: whose the storage is, and the features that a cluster of its
+        version begins with. The latter are the same each time, and the tool takes most of a second
+        of a core: so they are kept beside the jars.
+        """
+        kept = _KeptFeatures(self._cluster.provided)
+        features = kept.read()
+        if features is None:
+            self._run_format_tool()
+            kept.write((data / _FEATURES).read_bytes())
+            return
+        data.mkdir()
+        (data / _FEATURES).write_bytes(features)
+        whose = {
+            "version": 1,
+            "cluster.id": self._cluster.cluster_id,
+            "node.id": self.node,
+            "directory.id": _new_id(),
+        }
+        text = "".join(f"{name}={value}\n" for name, value in whose.items())
+        (data / _WHOSE).write_text(text, "utf-8")
+
+    def _run_format_tool(self) -> None:
         java = [*_java(64, self.directory), *self._cluster.java_options]
         arguments = ["kafka.tools.StorageTool", "format", "-t", self._cluster.cluster_id]
         arguments += ["-c", os.fspath(self.directory / "server.properties")]
@@ -201,9 +228,14 @@ class Kafka:
         if len(self.ports) != settings.brokers:
             raise StandaloneError(f"{settings.brokers} brokers need as many pairs of ports")
         self.brokers = tuple(Broker(self, node) for node in range(1, settings.brokers + 1))
-        self.classpath = ""
+        self.provided = Path()
         self.java_options: tuple[str, ...] = ()
         self.cluster_id = ""
+
+    @property
+    def classpath(self) -> str:
+        """All jars (after `prepare`)."""
+        return os.fspath(self.provided / "*")
 
     @property
     def bootstrap_servers(self) -> str:
@@ -217,10 +249,9 @@ class Kafka:
             StandaloneError: One of these failed, or the data is of a cluster of another size.
         """
         settings = self.settings
-        provided = jars.provide(jars.read_lock(), settings.cache_dir)
-        self.classpath = os.fspath(provided / "*")
+        self.provided = jars.provide(jars.read_lock(), settings.cache_dir)
         if not self.java_options:
-            self.java_options = _classes(settings, provided)
+            self.java_options = _classes(settings, self.provided)
         try:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             self._check_size()
@@ -258,6 +289,32 @@ class Kafka:
                 f"{self.settings.data_dir} was made with {there} broker(s): "
                 f"use --brokers {there}, or another data directory"
             )
+
+
+class _KeptFeatures:
+    """What Kafka's tool wrote into a new storage, in a file beside the jars it is of."""
+
+    def __init__(self, provided: Path) -> None:
+        self._provided = provided
+
+    def read(self) -> bytes | None:
+        """Its content; None if there is none, or it is damaged."""
+        for path in self._provided.parent.glob(f"{self._provided.name}.*.features"):
+            content = path.read_bytes()
+            if path == self._path(content):
+                return content
+        return None
+
+    def write(self, content: bytes) -> None:
+        """Keep it for others; whoever comes at the same time does no harm."""
+        path = self._path(content)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.write_bytes(content)
+        fresh.rename(path)
+
+    def _path(self, content: bytes) -> Path:
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        return self._provided.with_name(f"{self._provided.name}.{digest}.features")
 
 
 def _classes(settings: KafkaSettings, provided: Path) -> tuple[str, ...]:
@@ -399,16 +456,20 @@ def _java(heap_mb: int, directory: Path) -> list[str]:
 
 
 def _cluster_id(path: Path) -> str:
-    """The id in the file, made at the first call: 16 random bytes as Kafka writes them."""
+    """The id in the file, made at the first call."""
     if not path.exists():
-        # Kafka's command line would take a leading dash for an option.
-        raw = uuid.uuid4().bytes
-        while (text := base64.urlsafe_b64encode(raw).decode().rstrip("=")).startswith("-"):
-            raw = uuid.uuid4().bytes
         fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(text, "utf-8")
+        fresh.write_text(_new_id(), "utf-8")
         fresh.rename(path)
     return path.read_text("utf-8").strip()
+
+
+def _new_id() -> str:
+    """16 random bytes as Kafka writes them."""
+    # Its command line would take a leading dash for an option.
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()).startswith("-"):
+        pass
+    return text.rstrip("=")
 
 
 def _free_pairs(count: int) -> tuple[BrokerPorts, ...]:
