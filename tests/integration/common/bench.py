@@ -180,7 +180,7 @@ async def new_bench(
     kafka: str, monkeypatch: pytest.MonkeyPatch, *, partitions: int = 2
 ) -> tuple[Bench, Publisher]:
     """A bench with a topic of its own, whose event every stage can read."""
-    await admin.apply_topics(kafka, partitions=2)
+    await admin.apply_topics(kafka)
     name = f"test.{uuid.uuid4().hex[:12]}"
     topic = Topic(name, "chunk_id", partitions, topics.DAY_MS, (), (), "of a test")
     await admin.apply_topics(kafka, wanted=[topic])

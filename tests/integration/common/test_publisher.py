@@ -40,7 +40,7 @@ async def test_start_and_stop_are_repeatable(kafka: str) -> None:
 
 async def test_an_event_that_is_too_large_is_nobodys_outage(kafka: str) -> None:
     """It is not tried again for ever: the error names what is wrong."""
-    await admin.apply_topics(kafka, partitions=2)
+    await admin.apply_topics(kafka)
     publisher = Publisher(kafka, source="/test")
     await publisher.start()
     huge = ChunkFailed(
@@ -66,7 +66,7 @@ async def test_a_paused_process_publishes_nothing(kafka: str) -> None:
     def end(code: int) -> None:
         raise Ended(code)
 
-    await admin.apply_topics(kafka, partitions=2)
+    await admin.apply_topics(kafka)
     now = 0.0
     watchdog = Watchdog(10.0, clock=lambda: now, end=end)
     watchdog.beat()
@@ -83,7 +83,7 @@ async def test_a_paused_process_publishes_nothing(kafka: str) -> None:
 
 async def test_posts_are_dropped_rather_than_piled_up(kafka: str) -> None:
     """What is forgotten when it is posted must not fill the memory."""
-    await admin.apply_topics(kafka, partitions=2)
+    await admin.apply_topics(kafka)
     publisher = Publisher(kafka, source="/test")
     await publisher.start()
     posted = [publisher.post(JobCancelled(job_id=ids.new_job_id())) for _ in range(200)]
