@@ -87,7 +87,7 @@ def _fetch_all(jars: tuple[Jar, ...], repository: Path, into: Path) -> None:
             jars, pool.map(lambda jar: _fetch(jar, repository), jars), strict=True
         ):
             shutil.move(fetched, into / jar.file_name)
-            _flush(into / jar.file_name)
+            flush(into / jar.file_name)
 
 
 def _fetch(jar: Jar, repository: Path) -> Path:
@@ -124,8 +124,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
-    """Have the bytes on disk before the rename makes them count."""
+def flush(path: Path) -> None:
+    """Have the bytes on disk before a rename makes them count."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -191,7 +192,6 @@ class Broker:
             kept.write((data / _FEATURES).read_bytes())
             return
         data.mkdir()
-        (data / _FEATURES).write_bytes(features)
         whose = {
             "version": 1,
             "cluster.id": self._cluster.cluster_id,
@@ -199,7 +199,9 @@ class Broker:
             "directory.id": _new_id(),
         }
         text = "".join(f"{name}={value}\n" for name, value in whose.items())
-        (data / _WHOSE).write_text(text, "utf-8")
+        for name, content in {_FEATURES: features, _WHOSE: text.encode()}.items():
+            (data / name).write_bytes(content)
+            jars.flush(data / name)
 
     def _run_format_tool(self) -> None:
         java = [*_java(64, self.directory), *self._cluster.java_options]
@@ -306,11 +308,12 @@ class _KeptFeatures:
         return None
 
     def write(self, content: bytes) -> None:
-        """Keep it for others; whoever comes at the same time does no harm."""
+        """Keep it for others, if there is room; whoever comes at the same time does no harm."""
         path = self._path(content)
         fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.write_bytes(content)
-        fresh.rename(path)
+        with suppress(OSError):
+            fresh.write_bytes(content)
+            fresh.rename(path)
 
     def _path(self, content: bytes) -> Path:
         digest = hashlib.sha256(content).hexdigest()[:16]
