@@ -32,7 +32,7 @@ class Page(View, Generic[T]):
     """A stretch of a list.
 
     Here words below a field would be looked for anew for each `T`, in vain and in all modules
-    that there are: a fifth of the api's start.
+    that there are: a seventh of the api's start.
     """
 
     model_config = ConfigDict(
