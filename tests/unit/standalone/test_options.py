@@ -2,6 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from pixcrawler.standalone import StandaloneError, UpOptions, parse_scale
+from pixcrawler.tracker.settings import Settings
 
 
 def test_a_scale_is_read() -> None:
@@ -23,6 +24,11 @@ def test_every_service_runs_once_unless_said_otherwise() -> None:
     assert names == [
         "api-1", "planner-1", "downloader-1", "downloader-2", "uploader-1", "tracker-1",
     ]  # fmt: skip
+
+
+def test_topics_have_twelve_partitions_unless_said_otherwise() -> None:
+    """As many as the tracker takes them to have where it is told nothing."""
+    assert UpOptions().partitions == Settings.model_fields["tracker_partitions"].default == 12
 
 
 def test_an_unknown_service_is_named() -> None:

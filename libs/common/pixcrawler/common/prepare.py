@@ -28,7 +28,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from pixcrawler.common import admin, keys, logs
+from pixcrawler.common import admin, keys, logs, topics
 from pixcrawler.common.db.engine import connect
 from pixcrawler.common.db.migrate import current, older_revisions, upgrade
 from pixcrawler.common.db.roles import ensure_roles
@@ -74,7 +74,7 @@ class Database(DatabaseAccess):
 class Topics(KafkaAccess):
     """The topics of a cluster that nobody else looks after."""
 
-    topic_partitions: int = Field(default=12, ge=1)
+    topic_partitions: int = Field(default=topics.PARTITIONS, ge=1)
     """Partitions of what is keyed by job or chunk; `PIXCRAWLER_TRACKER_PARTITIONS` is the same."""
     topic_replication: int = Field(default=1, ge=1)
     """Replicas of every topic: 3 where there are three brokers."""

@@ -3,12 +3,13 @@
 from pydantic import Field
 
 from pixcrawler.common.settings import StageSettings
+from pixcrawler.common.topics import PARTITIONS
 
 
 class Settings(StageSettings):
     """The tracker's settings; instead of `in_flight` it has one of its own."""
 
-    tracker_partitions: int = Field(default=12, ge=1)
+    tracker_partitions: int = Field(default=PARTITIONS, ge=1)
     """Partitions of the topics it reads and of its changelog: all have the same number."""
     tracker_in_flight: int = Field(default=200, ge=1)
     """Events on their way to their job's partition at a time; more batches better."""
