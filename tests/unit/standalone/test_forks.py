@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -61,12 +62,18 @@ async def test_it_is_ended_by_signals(tmp_path: Path) -> None:
         assert child.returncode == -number
 
 
-def test_it_does_not_outlive_its_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runs", [False, True], ids=["while it starts", "when it runs"])
+def test_it_does_not_outlive_its_parent(tmp_path: Path, *, runs: bool) -> None:
     """Not even one that was killed."""
-    argv = [sys.executable, "-c", STARTS, str(script(tmp_path, SLEEPS)), str(tmp_path / "log")]
+    log = tmp_path / "log"
+    argv = [sys.executable, "-c", STARTS, str(script(tmp_path, SLEEPS)), str(log)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
+        deadline = time.monotonic() + 30
+        while runs and "asleep" not in (log.read_text() if log.exists() else ""):
+            assert time.monotonic() < deadline, "it never ran"
+            time.sleep(0.02)
         parent.kill()
     psutil.wait_procs([child], timeout=30)
     assert not child.is_running()

@@ -5,7 +5,8 @@ systems come and go, as in tests, that is most of the work; where one runs for l
 and a process of its own from the beginning is smaller: so this is asked for (`UpOptions.forks`).
 
 That process is multiprocessing's forkserver. It has one thread and does nothing but fork, and it
-ends when its parent does; its children end with it. (Linux only; see `child`.)
+ends when its parent does, because nobody else keeps it; its children end with it. (Linux only; see
+`child`.)
 """
 
 import ctypes
@@ -18,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from .child import PR_SET_PDEATHSIG
 
@@ -87,6 +89,7 @@ def _become(
 ) -> None:
     """Be the program: what `Popen` and `child` do to a new process, and then its code."""
     os.setsid()
+    _let_go_of_the_forkserver()
     if sys.platform == "linux":
         prctl = ctypes.CDLL(None).prctl
         prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
@@ -100,6 +103,16 @@ def _become(
     if cwd is not None:
         os.chdir(cwd)
     run(argv)
+
+
+def _let_go_of_the_forkserver() -> None:
+    """Close the pipe by which whoever may ask the forkserver keeps it: every child is given it.
+
+    With it open the forkserver, and so we ourselves, would outlive the parent that was killed.
+    """
+    server: Any = forkserver._forkserver  # noqa: SLF001
+    os.close(server._forkserver_alive_fd)  # noqa: SLF001
+    server._forkserver_alive_fd = None  # noqa: SLF001
 
 
 def run(argv: Sequence[str]) -> None:
