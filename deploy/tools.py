@@ -41,10 +41,12 @@ def kustomize() -> Path:
     if go is None:
         raise Missing("Go is missing, so kustomize cannot be built: install Go 1.24 or newer")
     fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
-    environment = {**os.environ, "GOBIN": str(fresh)}
+    # It runs for half a second here and there: not optimised, and without C, it is built in two
+    # thirds of the time.
+    environment = {**os.environ, "GOBIN": str(fresh), "CGO_ENABLED": "0"}
     try:
         subprocess.run(  # noqa: S603 - a fixed command line
-            [go, "install", f"{_MODULE}@{KUSTOMIZE_VERSION}"],
+            [go, "install", "-gcflags=all=-N -l", f"{_MODULE}@{KUSTOMIZE_VERSION}"],
             env=environment, check=True, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S,
         )  # fmt: skip
     except (subprocess.SubprocessError, OSError) as error:
