@@ -72,8 +72,9 @@ define debian
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 	  echo "no $(3) here: the tests of $(4) are skipped (Debian: apt-get install $(2))" >&2; exit 0; fi; \
 	echo "installing $(3) for the tests of $(4) (once; a minute)" >&2; \
-	log=$$(mktemp); { apt-get update && DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -y --no-install-recommends $(2); } >$$log 2>&1 || tail -5 $$log >&2; rm -f $$log
+	log=$$(mktemp); install() { DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y --no-install-recommends $(2); }; \
+	{ install || { apt-get update && install; }; } >$$log 2>&1 || tail -5 $$log >&2; rm -f $$log
 endef
 
 browser: ## a Chromium for the browser tests, unless there is one
@@ -85,11 +86,12 @@ prometheus: ## a Prometheus for the tests of rules and of the dashboard, unless 
 pgbouncer: ## a PgBouncer for the tests through it, unless there is one
 	$(call debian,/usr/sbin/pgbouncer pgbouncer,pgbouncer,PgBouncer,what stands behind it)
 
-# Collecting compiles whatever tests import and rewrites their assertions: once, on the core that
-# lint leaves free, and not once in every worker.
-test: $(READY) browser prometheus pgbouncer ## everything: lint, unit, integration, e2e, browser
-	@$(PYTEST) -q --collect-only tests >/dev/null 2>&1 & \
-	$(MAKE) --no-print-directory lint || { kill $$!; exit 1; }; wait
+# Beside lint there is a core to spare: the programs are fetched meanwhile, and collecting compiles
+# what tests import and rewrites their assertions: once, and not once in every worker.
+test: $(READY) ## everything: lint, unit, integration, e2e, browser
+	@$(MAKE) --no-print-directory browser prometheus pgbouncer & \
+	$(PYTEST) -q --collect-only tests >/dev/null 2>&1 & collecting=$$!; \
+	$(MAKE) --no-print-directory lint || { kill $$collecting; wait; exit 1; }; wait
 	@$(PYTEST) -q -n $(JOBS) tests || { \
 	  echo "what failed beside others runs once more, alone: on noisy cores a deadline may pass"; \
 	  $(PYTEST) -q --last-failed --last-failed-no-failures none tests; }
