@@ -20,15 +20,27 @@ DEATHS = ("test_deaths.py", "test_load.py", "test_sdk.py", "test_traces.py")
 
 ROOMS = ("jobs", "deaths")
 
+BROWSER = "browser"
+"""The page's modules are a room too: they share a Chromium."""
+
 LONG = (
     *ROOMS,
     "tests/chaos/test_chaos.py",
     "tests/e2e/test_upgrade.py",
     "tests/e2e/test_disaster.py",
+    "tests/integration/common/test_load.py",
+    "tests/integration/deploy/test_manifests.py",
+    "tests/integration/standalone/test_supervisor.py",
+    "tests/integration/standalone/test_kafka.py",
+    "tests/integration/common/test_service.py",
+    "tests/integration/common/test_bad_records.py",
+    "tests/integration/api/test_contract.py",
+    "tests/integration/client/test_dead_letters.py",
+    "tests/integration/tracker/test_tracker.py",
 )
-"""Rooms that take minutes begin first, so that none of them is alone at the end."""
+"""Rooms that take most of a minute or more begin first: none of them is alone at the end."""
 
-ORDER = ("chaos", "e2e", "browser", "integration", "model", "unit")
+ORDER = ("chaos", "e2e", BROWSER, "integration", "model", "unit")
 """By how long one test takes: small ones fill what is left at the end."""
 
 WITH_SYSTEMS = frozenset({"chaos", "e2e"})
@@ -39,6 +51,8 @@ AT_ONCE = 2
 def room(nodeid: str) -> str:
     """Where a test takes place."""
     module = nodeid.partition("::")[0]
+    if module.startswith(f"tests/{BROWSER}/"):
+        return BROWSER
     if not module.startswith(SHARED):
         return module
     return "deaths" if module.removeprefix(SHARED) in DEATHS else "jobs"
@@ -46,15 +60,19 @@ def room(nodeid: str) -> str:
 
 def kind(room: str) -> str:
     """One of `ORDER`."""
-    return "e2e" if room in ROOMS else PurePath(room).parts[1]
+    if room in ROOMS:
+        return "e2e"
+    return BROWSER if room == BROWSER else PurePath(room).parts[1]
 
 
 def first_things_first(items: list[pytest.Item]) -> None:
-    """`LONG` rooms, then by `ORDER`; those of a room beside each other, else as they were."""
+    """Systems, then by `ORDER`, `LONG` rooms before others; a room's beside each other."""
 
-    def rank(item: pytest.Item) -> tuple[int, int]:
+    def rank(item: pytest.Item) -> tuple[bool, int, int, int]:
         where = room(item.nodeid)
-        return LONG.index(where) if where in LONG else len(LONG), ORDER.index(kind(where))
+        of, order = kind(where), LONG.index(where) if where in LONG else len(LONG)
+        has_none = of not in WITH_SYSTEMS
+        return has_none, has_none * ORDER.index(of), order, ORDER.index(of)
 
     items.sort(key=rank)
 
