@@ -1,9 +1,9 @@
 """How tests are spread over workers: by rooms, the longest first.
 
 A room is a module, as with ``--dist loadfile``, or the modules of tests/e2e that share a system:
-its sixteen processes take a quarter of a core even while nothing is to be done. So few of them run
-at once, before everything that needs none, and each ends with its room. What needs none waits more
-than it works: then all workers take part (`JOBS` of the Makefile).
+its sixteen processes take up to half a core even while nothing is to be done. So few of them run at
+once, from the beginning on, and each ends with its room. The other workers (`JOBS` of the Makefile)
+take what needs none.
 """
 
 from pathlib import PurePath
@@ -45,7 +45,8 @@ ORDER = ("chaos", "e2e", BROWSER, "integration", "model", "unit")
 
 WITH_SYSTEMS = frozenset({"chaos", "e2e"})
 AT_ONCE = 2
-"""Workers that run systems. Three keep two cores no busier: their tests take half as long again."""
+"""Workers that begin with systems. Three keep two cores no busier: their tests take half as long
+again."""
 
 
 def room(nodeid: str) -> str:
@@ -80,8 +81,8 @@ def first_things_first(items: list[pytest.Item]) -> None:
 class ByRoom(LoadScopeScheduling):  # type: ignore[misc] # it is untyped
     """Gives a worker one room after the other, in the order of the tests.
 
-    As long as there are rooms with systems, `AT_ONCE` workers take those, one more takes what needs
-    none, from the end, and the others wait.
+    `AT_ONCE` workers begin with those that have systems; the others take what needs none, from the
+    end, and nobody stands still as long as there is anything.
     """
 
     def __init__(self, config: pytest.Config, log: object) -> None:
@@ -94,22 +95,7 @@ class ByRoom(LoadScopeScheduling):  # type: ignore[misc] # it is untyped
     def _assign_work_unit(self, node: Any) -> None:
         if not self.workqueue:
             return
-        if self._next_has_a_system() and node not in self.nodes[:AT_ONCE]:
-            last = next(reversed(self.workqueue))
-            if kind(last) in WITH_SYSTEMS or node not in self.nodes[: AT_ONCE + 1]:
-                return
+        first, last = next(iter(self.workqueue)), next(reversed(self.workqueue))
+        if kind(first) in WITH_SYSTEMS and node not in self.nodes[:AT_ONCE]:
             self.workqueue.move_to_end(last, last=False)
         super()._assign_work_unit(node)
-        self._wake()
-
-    def _wake(self) -> None:
-        """Whoever waits goes on, once there is something for it: a worker wants two tests."""
-        if self._next_has_a_system():
-            return
-        for node in self.nodes:
-            for _ in range(2):
-                if self._pending_of(self.assigned_work[node]) < 2:
-                    self._reschedule(node)
-
-    def _next_has_a_system(self) -> bool:
-        return bool(self.workqueue) and kind(next(iter(self.workqueue))) in WITH_SYSTEMS
