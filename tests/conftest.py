@@ -5,8 +5,9 @@
 its fixed topic names; those of the consumer loop share one, and make topics of their own.
 """
 
+import gc
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,20 @@ import pytest_asyncio
 from tests.scratch import reachable_folder, remove_leftovers
 from tests.spreading import ByRoom, first_things_first
 from tests.stack import Stack, make_stack, new_database
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported stays, so that nobody looks through it for garbage, now or later.
+
+    A tenth of the work of a worker otherwise.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
