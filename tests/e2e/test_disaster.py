@@ -154,7 +154,7 @@ class Wishes:
     Attributes:
         extended: Finished before the backup, extended after it, and finished again.
         long: Not finished, neither at the backup nor at the end.
-        cancelled: After the backup.
+        cancelled: After the backup; as long, so that it has not finished until then.
         deleted: After the backup.
         made: After the backup; it finished.
     """
@@ -181,7 +181,7 @@ def before_the_backup(system: System, urls: Iterable[str]) -> Wishes:
         key={"Idempotency-Key": uuid.uuid4().hex},
         extended=extended,
         long=system.create_from(mixed(all_, seed=40), priority=0),
-        cancelled=system.create_from(few, priority=0),
+        cancelled=system.create_from(mixed(all_, seed=42), priority=0),
         deleted=system.create_from(few, start=False),
     )
     system.wait_ended(1, wishes.long)
