@@ -1,7 +1,10 @@
 """Migrations against a real PostgreSQL."""
 
 import asyncio
+import shutil
+from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -68,6 +71,45 @@ async def test_upgrades_at_the_same_time(empty_database: str) -> None:
     """Eight programs that upgrade one empty database at once all succeed."""
     await asyncio.gather(*(migrate.upgrade(empty_database) for _ in range(8)))
     assert await migrate.current(empty_database) == head()
+
+
+TWO_TABLES = """
+from alembic import op
+
+revision = "9001"
+down_revision = "{head}"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE job_chunks ADD COLUMN one text")
+    op.execute("ALTER TABLE crawl_jobs ADD COLUMN two text")
+"""
+
+
+async def test_an_upgrade_that_the_database_ended_is_tried_again(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction has read one table and wants the other, which the migration holds."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrate.MIGRATIONS, folder)
+    (folder / "versions" / "v9001_two.py").write_text(TWO_TABLES.format(head=head()))
+    monkeypatch.setattr(migrate, "MIGRATIONS", folder)
+    engine = connect(database)
+    async with engine.connect() as reader, engine.connect() as watch:
+        await reader.execute(text("SET LOCAL deadlock_timeout = '1h'"))  # the migration notices it
+        await reader.execute(text("SELECT FROM crawl_jobs"))
+        upgrading = asyncio.create_task(migrate.upgrade(database))
+        async with asyncio.timeout(30):
+            while not await watch.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                await asyncio.sleep(0.01)
+            await reader.execute(text("SELECT FROM job_chunks"))
+        await reader.rollback()
+        await upgrading
+        await watch.rollback()
+        ended = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert await watch.scalar(ended) == 1
+    await engine.dispose()
+    assert await migrate.current(database) == "9001"
 
 
 async def test_upgrade_again_changes_nothing(database: str) -> None:

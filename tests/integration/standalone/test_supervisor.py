@@ -187,8 +187,9 @@ def test_children_die_with_the_supervisor_and_data_survives(
     children = [pid for pid in pids(running).values() if pid is not None]
     processes = [psutil.Process(pid) for pid in children]
     everything = {child for process in processes for child in process.children(recursive=True)}
-    everything |= set(processes)
-    os.kill(supervisor_pid(data_dir), signal.SIGKILL)
+    supervisor = psutil.Process(supervisor_pid(data_dir))
+    everything |= {supervisor, *processes}
+    supervisor.kill()
     until(lambda: all(identity(process.pid) is None for process in everything), 10)
     found = status(data_dir)
     assert not found.running

@@ -12,8 +12,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from pixcrawler.common import audit
 from pixcrawler.common.db import locks
@@ -25,10 +27,25 @@ _LOCK = text("SELECT pg_advisory_xact_lock(:kind, 0)")
 # Whoever waits for a table's lock keeps everybody out who comes after: rather fail, and try again.
 # (After the advisory lock, whose wait keeps out nobody but other migrations.)
 _PATIENCE = text("SET LOCAL lock_timeout = '5s'")
+_DEADLOCK = "40P01"
 
 
+def _deadlocked(error: BaseException) -> bool:
+    """Whether the database has ended this transaction, and not one of what serves."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") == _DEADLOCK
+
+
+@retry(
+    retry=retry_if_exception(_deadlocked),
+    stop=stop_after_attempt(5),
+    wait=wait_random_exponential(max=2),
+    reraise=True,
+)
 async def upgrade(url: str, revision: str = "head") -> None:
     """Bring the schema to a revision; does nothing where it is there already.
+
+    It locks one table after the other, in another order perhaps than a transaction of what serves:
+    where the two wait for each other and the database ends this one, it is tried again.
 
     Args:
         url: `postgresql+asyncpg://…` of a role that may create tables.
