@@ -20,7 +20,7 @@ DEATHS = ("test_deaths.py", "test_load.py", "test_sdk.py", "test_traces.py")
 
 ROOMS = ("jobs", "deaths")
 
-BROWSER = "browser"
+PAGE = "tests/browser/"
 """The page's modules are a room too: they share a Chromium."""
 
 LONG = (
@@ -40,7 +40,7 @@ LONG = (
 )
 """Rooms that take most of a minute or more begin first: none of them is alone at the end."""
 
-ORDER = ("chaos", "e2e", BROWSER, "integration", "model", "unit")
+ORDER = ("chaos", "e2e", "browser", "integration", "model", "unit")
 """By how long one test takes: small ones fill what is left at the end."""
 
 WITH_SYSTEMS = frozenset({"chaos", "e2e"})
@@ -52,8 +52,8 @@ again."""
 def room(nodeid: str) -> str:
     """Where a test takes place."""
     module = nodeid.partition("::")[0]
-    if module.startswith(f"tests/{BROWSER}/"):
-        return BROWSER
+    if module.startswith(PAGE):
+        return PAGE
     if not module.startswith(SHARED):
         return module
     return "deaths" if module.removeprefix(SHARED) in DEATHS else "jobs"
@@ -61,19 +61,17 @@ def room(nodeid: str) -> str:
 
 def kind(room: str) -> str:
     """One of `ORDER`."""
-    if room in ROOMS:
-        return "e2e"
-    return BROWSER if room == BROWSER else PurePath(room).parts[1]
+    return "e2e" if room in ROOMS else PurePath(room).parts[1]
 
 
 def first_things_first(items: list[pytest.Item]) -> None:
     """Systems, then by `ORDER`, `LONG` rooms before others; a room's beside each other."""
 
-    def rank(item: pytest.Item) -> tuple[bool, int, int, int]:
+    def rank(item: pytest.Item) -> tuple[int, int, int]:
         where = room(item.nodeid)
-        of, order = kind(where), LONG.index(where) if where in LONG else len(LONG)
-        has_none = of not in WITH_SYSTEMS
-        return has_none, has_none * ORDER.index(of), order, ORDER.index(of)
+        of = ORDER.index(kind(where))
+        first = 0 if kind(where) in WITH_SYSTEMS else of
+        return first, LONG.index(where) if where in LONG else len(LONG), of
 
     items.sort(key=rank)
 
