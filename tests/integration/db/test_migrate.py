@@ -86,6 +86,12 @@ def upgrade() -> None:
 """
 
 
+WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid
+WHERE locktype = 'relation' AND NOT granted AND datname = current_database()
+"""
+
+
 async def test_an_upgrade_that_the_database_ended_is_tried_again(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +106,7 @@ async def test_an_upgrade_that_the_database_ended_is_tried_again(
         await reader.execute(text("SELECT FROM crawl_jobs"))
         upgrading = asyncio.create_task(migrate.upgrade(database))
         async with asyncio.timeout(30):
-            while not await watch.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+            while not await watch.scalar(text(WAITING)):
                 await asyncio.sleep(0.01)
             await reader.execute(text("SELECT FROM job_chunks"))
         await reader.rollback()

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tenacity import RetryCallState
 
+from pixcrawler.common.db.sqlstate import sqlstate
 from pixcrawler.common.errors import Fatal, GiveUp, Poison, Retry, Stopped
 from pixcrawler.common.limits import Limits
 
@@ -165,9 +166,7 @@ def _machine_passes(error: OSError) -> bool:
 
 
 def _database_passes(error: Exception) -> bool:
-    """SQLAlchemy wraps asyncpg's errors, but not those of the very first connection."""
-    cause = getattr(error, "orig", error)
-    state = str(getattr(cause, "sqlstate", None) or "")
+    cause, state = getattr(error, "orig", error), sqlstate(error)
     lost = type(cause).__name__ == _LOST_CONNECTION or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     )

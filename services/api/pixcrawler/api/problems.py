@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from pixcrawler.common import logs
+from pixcrawler.common.db.sqlstate import sqlstate
 from pixcrawler.common.errors import Retry
 
 log = logs.get(__name__)
@@ -175,5 +176,5 @@ def unexpected(error: Exception) -> Problem:
 def _is_away(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return isinstance(error, Retry | PoolTimeoutError | OSError)
-    state = str(getattr(error.orig, "sqlstate", "") or "")
+    state = sqlstate(error)
     return error.connection_invalidated or not state or state.startswith(_TRANSIENT_SQLSTATES)

@@ -20,6 +20,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from pixcrawler.common import audit
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.address import arguments
+from pixcrawler.common.db.sqlstate import sqlstate
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -32,7 +33,7 @@ _DEADLOCK = "40P01"
 
 def _deadlocked(error: BaseException) -> bool:
     """Whether the database has ended this transaction, and not one of what serves."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") == _DEADLOCK
+    return isinstance(error, DBAPIError) and sqlstate(error) == _DEADLOCK
 
 
 @retry(

@@ -20,6 +20,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 
 from pixcrawler.common.db import locks
 from pixcrawler.common.db.engine import connect
+from pixcrawler.common.db.sqlstate import sqlstate
 from pixcrawler.common.db.tables import OUTBOX_WRITERS, OWNERS, REPLICA_WRITERS, SECRET
 
 LIMITS: Mapping[str, str] = {
@@ -78,8 +79,7 @@ async def ensure_roles(
 
 
 def _raced(error: BaseException) -> bool:
-    state = getattr(getattr(error, "orig", None), "sqlstate", "")
-    return isinstance(error, DBAPIError) and state in _CONCURRENT_DDL
+    return isinstance(error, DBAPIError) and sqlstate(error) in _CONCURRENT_DDL
 
 
 # Advisory locks end at the database, roles do not: two databases of one cluster may collide.
